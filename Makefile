@@ -1,0 +1,33 @@
+# demo, test, check and bench each make .venv when there is none. TORCH_INDEX_URL chooses where torch comes from, e.g.
+# https://download.pytorch.org/whl/cpu; unset, pip takes the build that it finds.
+PYTHON ?= python3
+BIN := .venv/bin
+TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
+
+.PHONY: demo test check bench clean
+
+demo: .venv/done
+	$(BIN)/callpulse demo
+
+test: .venv/done
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+check: .venv/done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/done
+	$(BIN)/python -m tests.bench
+
+.venv/done: setup.cfg pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "callpulse needs Python 3.10 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "$(TORCH)"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[test]"
+	touch .venv/done
+
+clean:
+	rm -rf .venv build *.egg-info

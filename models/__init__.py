@@ -1,0 +1,50 @@
+"""The model: sentiment of texts. It knows nothing of Kafka, and imports torch only when a checkpoint is loaded.
+
+>>> import models
+>>> models.load("lexicon").score(["Thank you, that was perfect!"])[0].label
+'positive'
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from models.errors import DeviceError, LabelMappingError, ModelError, ModelLoadError
+from models.sentiment import LABELS, Label, LexiconScorer, Scorer, Sentiment
+
+__all__ = [
+    "LABELS",
+    "DeviceError",
+    "Label",
+    "LabelMappingError",
+    "LexiconScorer",
+    "ModelError",
+    "ModelLoadError",
+    "Scorer",
+    "Sentiment",
+    "load",
+]
+
+
+def load(
+    name_or_path: str | Path = "default",
+    device: str = "auto",
+    *,
+    labels: Sequence[str] | None = None,
+    budget: int = 2048,
+    threads: int | None = None,
+) -> Scorer:
+    """A scorer from a checkpoint: "default" (ships with the package), a local folder, or a Hugging Face model's name.
+
+    Any sequence-classification checkpoint will do whose labels mean negative and positive, with or without neutral, or
+    1 to 5 stars; `labels` names the classes in the order of their ids where the checkpoint does not. `device` is "auto"
+    (CUDA where there is one), "cpu", "cuda" or "cuda:N"; it computes in fp32 on the CPU and in bf16 on CUDA. `budget`
+    is the most padded tokens in a batch; `threads` sets the CPU threads of torch for the whole process. "lexicon" is a
+    fake that counts words and needs no torch; the options mean nothing to it.
+
+    Raises ModelLoadError, LabelMappingError or DeviceError.
+    """
+    if name_or_path == "lexicon":
+        return LexiconScorer()
+    from models import transformer  # here, so that importing models stays cheap
+
+    return transformer.load(name_or_path, device, labels, budget, threads)

@@ -1,0 +1,226 @@
+"""Any Hugging Face sequence-classification checkpoint as a Scorer: find, load, tokenize, forward, decode.
+
+A hub checkpoint is first fetched as a folder (JSON, vocabulary and safetensors files only), so loading always reads a
+local folder and never talks to a network. Weights are safetensors, never pickle; code of a checkpoint is never run.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import snapshot_download
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging
+
+from models.batching import plan
+from models.errors import DeviceError, ModelLoadError
+from models.labels import map_labels
+from models.sentiment import LABELS, Label, Sentiment, decide
+
+BUILT_IN = Path(__file__).parent / "default"
+"""The checkpoint that ships with the package."""
+
+Row = dict[str, list[int]]
+"""One tokenized text: the tokenizer's fields (input_ids, attention_mask, …), each as long as the text."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transformer:
+    """A loaded checkpoint. `classes` says for each logit which label it counts towards.
+
+    `limit` is the most tokens that a text may have, special tokens among them; `budget` the most padded tokens in a
+    batch.
+    """
+
+    name: str
+    revision: str
+    precision: str
+    tokenizer: Any
+    model: Any
+    classes: tuple[Label, ...]
+    limit: int
+    budget: int
+
+    @property
+    def device(self) -> str:
+        """Where it computes: cpu, cuda:0, ..."""
+        return str(self.model.device)
+
+    def score(self, texts: Sequence[str]) -> list[Sentiment]:
+        """One sentiment a text, in the order given, from batches of texts of similar length."""
+        rows, truncated = self.tokenize(texts)
+        scores: dict[int, list[float]] = {}
+        for batch in plan([len(row["input_ids"]) for row in rows], self.budget):
+            scores.update(zip(batch, self.probabilities([rows[index] for index in batch]), strict=True))
+        return [decide(scores[index], cut) for index, cut in enumerate(truncated)]
+
+    def tokenize(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
+        """The texts as rows of at most `limit` tokens, and which of them had more. No row is empty."""
+        if not texts:
+            return [], []
+        rows = self._encode(texts, truncation=False)
+        truncated = [len(row["input_ids"]) > self.limit for row in rows]
+        for index in (index for index, cut in enumerate(truncated) if cut):
+            rows[index] = self._encode([texts[index]], truncation=True, max_length=self.limit)[0]
+        return rows, truncated
+
+    def _encode(self, texts: Sequence[str], **options: Any) -> list[Row]:
+        fields = self.tokenizer(list(texts), verbose=False, **options)
+        # A tokenizer without special tokens makes nothing of an empty text; a model needs a token to look at.
+        blank = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 1, "token_type_ids": 0}
+        return [
+            {name: list(ids) or [blank[name]] for name, ids in zip(fields, row, strict=True)}
+            for row in zip(*fields.values(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def probabilities(self, rows: Sequence[Row]) -> list[list[float]]:
+        """For each row the probabilities of LABELS, from one forward pass: softmax over the logits, summed by label."""
+        batch = self.tokenizer.pad(list(rows), return_attention_mask=True, return_tensors="pt", verbose=False)
+        logits = self.model(**batch.to(self.model.device)).logits  # [rows, classes]
+        members = torch.tensor([[label == of for of in LABELS] for label in self.classes], dtype=torch.float64)
+        probabilities: torch.Tensor = logits.double().cpu().softmax(-1) @ members  # [rows, 3]
+        return probabilities.clamp(max=1).tolist()
+
+
+def load(
+    name: str | Path, device: str, labels: Sequence[str] | None = None, budget: int = 2048, threads: int | None = None
+) -> Transformer:
+    """See models.load, which this is without the fake."""
+    target = find_device(device)
+    if threads is not None:
+        torch.set_num_threads(threads)
+    folder, revision = locate(name)
+    precision, dtype = ("bf16", torch.bfloat16) if target.type == "cuda" else ("fp32", torch.float32)
+    tokenizer, model = read(folder, dtype)
+    seen = [str(model.config.id2label.get(index)) for index in range(model.config.num_labels)]
+    return Transformer(
+        name=folder.name if Path(name).expanduser().is_dir() else str(name),
+        revision=revision,
+        precision=precision,
+        tokenizer=tokenizer,
+        model=model.to(target).eval(),
+        classes=map_labels(seen, labels),
+        limit=position_limit(model, tokenizer),
+        budget=budget,
+    )
+
+
+def find_device(device: str) -> torch.device:
+    """What "auto" (CUDA where there is one), "cpu", "cuda" or "cuda:N" means here; raises DeviceError for others."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        raise DeviceError(f"no device is called {device!r}; there are auto, cpu, cuda and cuda:N")
+    wanted = torch.device(device)
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted.type == "cuda" and (wanted.index or 0) >= present:
+        raise DeviceError(f"{device} is not here: torch sees {present} CUDA devices; cpu and auto always work")
+    return wanted
+
+
+def locate(name: str | Path) -> tuple[Path, str]:
+    """The folder of a checkpoint, fetched if it is on the hub, and its revision.
+
+    The revision is 12 hex digits: of the commit for a hub checkpoint, else of the SHA-256 of weights and config.json.
+    """
+    folder = BUILT_IN if name == "default" else Path(name).expanduser()
+    if name == "default" or folder.is_dir():
+        check_weights(folder)
+        return folder.resolve(), digest(folder)
+    try:
+        files = ["*.json", "*.txt", "*.model", "*.safetensors"]
+        folder = Path(snapshot_download(str(name), allow_patterns=files, ignore_patterns=["*/*"]))
+    except Exception as error:  # no common root: OSError, ValueError, httpx's own
+        raise ModelLoadError(
+            f"{str(name)!r} is neither a folder here nor a Hugging Face model that can be fetched; "
+            f"name a folder with a checkpoint, or check the hub name and the network ({error})"
+        ) from error
+    check_weights(folder)
+    return folder, folder.name[:12]
+
+
+def check_weights(folder: Path) -> None:
+    """Raises ModelLoadError for a folder without safetensors."""
+    if any(folder.glob("*.safetensors")):
+        return
+    pickled = ", ".join(sorted(path.name for path in folder.glob("*.bin")))
+    found = f"only pickled weights ({pickled}), which can run code when they are read" if pickled else "no weights"
+    raise ModelLoadError(f"{folder} holds {found}; a checkpoint needs model.safetensors, as save_pretrained writes it")
+
+
+def digest(folder: Path) -> str:
+    sha = hashlib.sha256()
+    for path in [*sorted(folder.glob("*.safetensors")), folder / "config.json"]:
+        if path.exists():
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    sha.update(block)
+    return sha.hexdigest()[:12]
+
+
+def read(folder: Path, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The tokenizer and the model of a folder; raises ModelLoadError where they would score at random."""
+    options = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with quiet():
+            tokenizer: Any = AutoTokenizer.from_pretrained(folder, **options)
+            model, info = AutoModelForSequenceClassification.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, output_loading_info=True, **options
+            )
+    # What transformers raises for a checkpoint it cannot read has no common root: OSError, KeyError, SafetensorError, …
+    except Exception as error:
+        raise ModelLoadError(f"transformers cannot load {folder} as a sequence classifier: {error}") from error
+    if missing := sorted(info["missing_keys"]):
+        raise ModelLoadError(
+            f"{folder} lacks weights of a {type(model).__name__} ({', '.join(missing[:3])}) and would score at random; "
+            "fine-tune it first (python -m models.finetune), or name a fine-tuned checkpoint"
+        )
+    check_tokenizer(folder, tokenizer, model)
+    if model.config.pad_token_id is None:  # where it is None, models that read the last token refuse batches
+        model.config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer, model
+
+
+def check_tokenizer(folder: Path, tokenizer: Any, model: Any) -> None:
+    """Raises ModelLoadError for a tokenizer that transformers made up, that cannot pad, or that is another model's."""
+    rows = getattr(model.config, "vocab_size", None) or len(tokenizer)
+    if len(tokenizer) <= len(tokenizer.all_special_ids):
+        raise ModelLoadError(f"{folder} has no tokenizer; put the model's own there (tokenizer.json and its config)")
+    if len(tokenizer) > rows:
+        raise ModelLoadError(f"the tokenizer in {folder} has {len(tokenizer)} tokens, the model {rows}: another's?")
+    if tokenizer.pad_token_id is None:
+        raise ModelLoadError(f"the tokenizer in {folder} has no padding token; set pad_token in tokenizer_config.json")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps transformers' progress bars and load reports off stderr, and leaves both as they were."""
+    log: Any = logging
+    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
+    log.set_verbosity_error()
+    log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        log.set_verbosity(verbosity)
+        if bars:
+            log.enable_progress_bar()
+
+
+def position_limit(model: Any, tokenizer: Any) -> int:
+    """The most tokens a text may have: what the tokenizer states, bounded by the model's positions.
+
+    RoBERTa and its kin number positions from padding_idx + 1, so a table of 514 with padding_idx 1 holds 512; they are
+    known by the padding_idx of the table itself.
+    """
+    bounds = [tokenizer.model_max_length, getattr(model.config, "max_position_embeddings", None)]
+    for name, module in model.named_modules():
+        if name.endswith("position_embeddings") and getattr(module, "padding_idx", None) is not None:
+            bounds.append(module.num_embeddings - module.padding_idx - 1)
+    return int(min(bound for bound in bounds if bound is not None and bound > 0))  # XLNet, which has no bound, says -1

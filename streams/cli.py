@@ -1,0 +1,354 @@
+"""The command line: reads flags and variables, calls one function, prints, and turns errors into exit codes.
+
+Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 130 interrupted.
+"""
+
+import itertools
+import json
+import logging
+import os
+import secrets
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+import click
+
+from models.errors import ModelError
+from models.sentiment import LABELS
+from streams import __version__
+from streams import settings as settings_module
+from streams.errors import CallpulseError, SettingsError
+from streams.records import Alert, Record
+from streams.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+BROKER = ("bootstrap_servers", "broker", "prefix")
+TOPICS = (*BROKER, "partitions", "replication", "rejected_days")
+MODEL = ("model", "labels", "device", "threads", "batch_tokens")
+
+
+def takes(*names: str) -> Callable[[Command], Command]:
+    """Gives a command the flags of these settings; the command gets one `settings` argument."""
+
+    def decorate(command: Command) -> Command:
+        def called(**given: Any) -> Any:
+            flags = {name: str(value) for name in names if (value := given.pop(name, None)) is not None}
+            return command(settings=settings_module.from_mapping(flags, os.environ), **given)
+
+        called.__name__, called.__doc__ = command.__name__, command.__doc__
+        called.__click_params__ = list(getattr(command, "__click_params__", []))  # type: ignore[attr-defined]
+        for field in reversed([f for f in settings_module.listed() if f.name in names]):
+            called = _option(field)(called)
+        return called  # type: ignore[return-value]
+
+    return decorate
+
+
+def _option(field: Any) -> Any:
+    flag, kind = settings_module.flag(field.name), type(field.default)
+    shown = f"{field.metadata['help']}  [default: {field.default}; {settings_module.variable(field.name)}]"
+    if kind is bool:
+        return click.option(f"{flag}/--no-{flag[2:]}", field.name, default=None, help=shown)
+    return click.option(flag, field.name, metavar=kind.__name__.upper(), default=None, help=shown)
+
+
+def examples(*lines: str) -> str:
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="callpulse")
+def cli() -> None:
+    """Streaming sentiment of contact-centre calls: segments in, alerts with their evidence out.
+
+    Try `callpulse demo` first: it brings its own broker. Every flag that shows a CALLPULSE_ variable may be set by it.
+    """
+
+
+@cli.command(epilog=examples("callpulse worker --create-topics", "callpulse worker --only judge --web-port 6067"))
+@takes(*(f.name for f in settings_module.listed()))
+@click.option("--only", type=click.Choice(["score", "judge"]), help="run one of the two agents")
+def worker(settings: Settings, only: str | None) -> int:
+    """Score segments and judge calls until stopped.
+
+    Ctrl-C and SIGTERM finish what is under way, commit it and stop, within four seconds.
+    """
+    _logging(settings.log_level)
+    from streams import topics
+
+    with topics.admin(settings) as client:
+        if settings.create_topics:
+            for name in topics.create(client, settings):
+                logging.getLogger("callpulse.worker").info("created topic %s", name)
+        found = topics.found(client, settings)
+    topics.check(found, settings)
+    # The model's threads share the cores with the event loop: waiting for each other, they must not spin (measured: half of the
+    # throughput when another process wants a core). OpenMP reads this when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    scorer = None if only == "judge" else _load(settings)
+    for role, topic in (("judge", "sentiment"), ("score", "segments")):  # both: a judge that starts later misses nothing
+        topics.begin(settings, f"{settings.group}-{role}", settings.topic(topic))
+    from streams.worker import run
+
+    return run(settings, found, scorer, judge=only != "score")
+
+
+@cli.command(epilog=examples("callpulse demo", "callpulse demo --kill", "callpulse demo --json --speed 0"))
+@takes("bootstrap_servers", "broker", *MODEL)
+@click.option("--speed", type=click.FloatRange(min=0), default=8.0, show_default=True, help="0: as fast as it goes")
+@click.option("--kill", is_flag=True, help="kill the worker midway and count what was lost or doubled")
+@click.option("--json", "as_json", is_flag=True, help="no view; one summary object on the last line")
+def demo(settings: Settings, speed: float, kill: bool, as_json: bool) -> int:
+    """Watch eight recorded calls being scored, and the alerts that they raise.
+
+    Starts a broker of its own unless one is named by --bootstrap-servers or CALLPULSE_BOOTSTRAP_SERVERS.
+    """
+    from streams import demo as play
+
+    named = click.get_current_context().params["bootstrap_servers"], os.environ.get("CALLPULSE_BOOTSTRAP_SERVERS")
+    return play.run(settings, play.Options(speed=speed, kill=kill, json=as_json, own_broker=not any(named)))
+
+
+@cli.command(epilog=examples("callpulse replay call.txt", "callpulse replay --speed 8 day.jsonl.gz"))
+@takes(*BROKER)
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True, help="0: as fast as it goes")
+@click.option("--same-ids", is_flag=True, help="keep the call ids (default: a fresh suffix a run)")
+@click.option("--topic", help="send everything to this topic (full name)")
+@click.option("--json", "as_json", is_flag=True, help="print one summary object")
+def replay(settings: Settings, files: Sequence[str], speed: float, same_ids: bool, topic: str | None, as_json: bool) -> int:
+    """Send recorded calls again, in their own time or faster.
+
+    A FILE is a recording (JSON Lines of whole messages), bare segments (JSON Lines), or a dialogue in plain text with
+    lines "Agent: ..." and "Customer: ..."; - reads standard input. Timestamps are shifted to now and keep their spacing.
+    """
+    from streams import replay as replaying
+    from streams.recording import read
+
+    fresh = None if same_ids else replaying.fresh_ids(secrets.token_hex(2))
+    records = replaying.merge([read(file) for file in files], stagger_s=0)
+    how = replaying.Replay(speed=speed, fresh=fresh, topic=topic)
+    with progress("sent") as sent_one:
+        sent = replaying.send(settings, records, how, on_sent=lambda *_: sent_one())
+    text = f"sent {sent.messages} messages of {sent.calls} calls in {sent.seconds:.1f} s"
+    click.echo(json.dumps(asdict(sent)) if as_json else text)
+    return 0
+
+
+@cli.group()
+def topics() -> None:
+    """Create or list the six topics."""
+
+
+@topics.command("create", epilog=examples("callpulse topics create --partitions 12", "callpulse topics create --dry-run"))
+@takes(*TOPICS)
+@click.option("--dry-run", is_flag=True, help="print the kafka-topics commands instead")
+def topics_create(settings: Settings, dry_run: bool) -> int:
+    """Create those of the six topics that are missing."""
+    from streams import topics as topic
+
+    if dry_run:
+        for plan in topic.plans(settings):
+            click.echo(plan.command(settings.bootstrap_servers))
+        return 0
+    with topic.admin(settings) as client:
+        created = topic.create(client, settings)
+        topic.check(topic.found(client, settings), settings)
+    click.echo("\n".join(f"created {name}" for name in created) or "all six were there already")
+    return 0
+
+
+@topics.command("list", epilog=examples("callpulse topics list", "callpulse topics list --json"))
+@takes(*BROKER)
+@click.option("--json", "as_json", is_flag=True, help="one object a line")
+def topics_list(settings: Settings, as_json: bool) -> int:
+    """List the six topics as they are; exit code 1 when one is missing."""
+    from streams import topics as topic
+
+    with topic.admin(settings) as client:
+        found = topic.found(client, settings)
+    for name in topic.NAMES:
+        there = found.get(name)
+        row = {"topic": settings.topic(name), "partitions": there.partitions if there else None}
+        click.echo(json.dumps(row) if as_json else f"{row['topic']:<24} {row['partitions'] or 'missing'}")
+    return 0 if len(found) == len(topic.NAMES) else 1
+
+
+@cli.command(epilog=examples("callpulse score 'this is ridiculous' 'thank you so much'", "callpulse score --json < lines.txt"))
+@takes(*MODEL)
+@click.argument("texts", nargs=-1)
+@click.option("--json", "as_json", is_flag=True, help="one object a line")
+def score(settings: Settings, texts: Sequence[str], as_json: bool) -> int:
+    """Score lines of text: arguments, or one a line from standard input."""
+    lines = list(texts) or [line.rstrip("\n") for line in sys.stdin]
+    for text, s in zip(lines, _load(settings).score(lines), strict=True):
+        values = {"label": s.label, "score": round(s.score, 4)} | {n: round(getattr(s, n), 4) for n in LABELS}
+        row = {"text": text, **values, "truncated": s.truncated}
+        click.echo(json.dumps(row, ensure_ascii=False) if as_json else f"{s.label:<8} {s.score:+.2f}  {text}")
+    return 0
+
+
+@cli.command(epilog=examples("callpulse validate calls.jsonl", "callpulse validate --topic calls.segments --json"))
+@takes(*BROKER, "score_speakers", "score_partials")
+@click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--topic", help="read this topic (full name) instead of a file")
+@click.option("--json", "as_json", is_flag=True, help="print one report object")
+def validate(settings: Settings, file: str | None, topic: str | None, as_json: bool) -> int:
+    """Say what a worker would reject and why, and what looks wrong though it is valid.
+
+    Exit code 1 when something would be rejected. Never prints what was said in a call.
+    """
+    from streams.recording import read
+    from streams.topics import reach, tail
+    from streams.validate import review
+
+    if (file is None) == (topic is None):
+        raise click.UsageError("name one of FILE and --topic")
+    if topic is not None:
+        reach(settings)
+    with progress("read") as one:
+        records = tail(settings, topic, follow=False) if topic is not None else read(str(file))
+        report = review(_counted(records, one), settings.policy, settings.limits)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+        return 1 if report.rejected else 0
+    for refusal in report.rejected:
+        click.secho(f"rejected   {refusal.count:>6} x {refusal.reason}: {refusal.detail} (first: {refusal.place})", fg="red")
+    for s in report.suspicions:
+        click.secho(f"suspicious {s.count:>6} x {s.code}: {s.advice} (first: {s.place})", fg="yellow")
+    click.echo(f"{report.messages} messages of {report.calls} calls, {sum(r.count for r in report.rejected)} would be rejected")
+    return 1 if report.rejected else 0
+
+
+@cli.command(epilog=examples("callpulse alerts", "callpulse alerts --follow", "callpulse alerts --json | jq .rule.name"))
+@takes(*BROKER)
+@click.option("--follow", "-f", is_flag=True, help="go on with what comes")
+@click.option("--json", "as_json", is_flag=True, help="the alerts as they are, one object a line")
+def alerts(settings: Settings, follow: bool, as_json: bool) -> int:
+    """Print the alerts of calls.alerts, each event once."""
+    from streams.topics import reach, tail
+
+    reach(settings)
+    for alert, value in _once(tail(settings, settings.topic("alerts"), follow)):
+        if as_json:
+            click.echo(value.decode())
+        else:
+            _print_alert(alert)
+    return 0
+
+
+def _once(records: Iterable[Record]) -> Iterator[tuple[Alert, bytes]]:
+    """The alerts among these records, a repeat of the last 100,000 left out; what is none is named on standard error."""
+    from streams.wire import decode_alert
+
+    seen: dict[tuple[str, int], None] = {}
+    for record in records:
+        try:
+            alert = decode_alert(record.value or b"")
+        except ValueError:  # msgspec's errors are
+            click.echo(f"no alert: {record.topic} partition {record.partition} offset {record.offset}", err=True)
+            continue
+        if (alert.alert_id, alert.sequence) not in seen:
+            seen[alert.alert_id, alert.sequence] = None
+            yield alert, record.value or b""
+        if len(seen) > 100_000:
+            del seen[next(iter(seen))]
+
+
+def _print_alert(alert: Alert) -> None:
+    from streams.live import printable
+
+    colour = "green" if alert.status == "resolved" else {"critical": "red", "warning": "yellow"}.get(alert.severity)
+    at = f"{alert.at_ms // 60000}:{alert.at_ms // 1000 % 60:02}"
+    click.secho(f"{alert.at:%H:%M:%S} {alert.event:<8} {alert.severity:<8} {alert.rule.name}", fg=colour, nl=False)
+    click.echo(f"  {printable(alert.call_id)} at {at}: {alert.reason}")
+    if alert.event != "resolve":
+        for turn in alert.evidence:
+            click.echo(f"    {turn.score:+.2f} {turn.speaker}: {printable(turn.text)}")
+
+
+@cli.command(epilog=examples("callpulse doctor", "callpulse doctor --device cuda --json"))
+@takes(*BROKER, *MODEL)
+@click.option("--json", "as_json", is_flag=True, help="one object a check")
+def doctor(settings: Settings, as_json: bool) -> int:
+    """Look for what a worker needs: broker, topics, model, device. Exit code 1 when something is missing."""
+    from streams.doctor import examine
+
+    failed = False
+    for check in examine(settings, _load):
+        failed |= check.state == "failed"
+        colour = {"ok": "green", "failed": "red"}.get(check.state, "yellow")
+        if as_json:
+            click.echo(json.dumps(asdict(check)))
+        else:
+            click.secho(f"{check.state:<8}", fg=colour, nl=False)
+            click.echo(f"{check.name:<9} {check.detail}")
+    return 1 if failed else 0
+
+
+@contextmanager
+def progress(verb: str) -> Iterator[Callable[[], None]]:
+    """A counter on a terminal's standard error; silent elsewhere."""
+    count, shown = itertools.count(1), sys.stderr.isatty()
+
+    def one() -> None:
+        n = next(count)
+        if shown and n % 50 == 0:
+            click.echo(f"\r{verb} {n:,}", nl=False, err=True)
+
+    yield one
+    if shown:
+        click.echo("\r" + " " * 30 + "\r", nl=False, err=True)
+
+
+def _counted(records: Iterable[Record], one: Callable[[], None]) -> Iterator[Record]:
+    for record in records:
+        one()
+        yield record
+
+
+def _load(settings: Settings) -> Any:
+    import models
+
+    labels = tuple(settings.labels.split(",")) if settings.labels else None
+    return models.load(
+        settings.model, settings.device, labels=labels, threads=settings.threads or None, budget=settings.batch_tokens
+    )
+
+
+def _logging(level: str) -> None:
+    logging.basicConfig(
+        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
+    )
+    logging.getLogger("callpulse").setLevel(level.upper())
+    for noisy in ("kafka", "aiokafka", "faust", "mode"):
+        logging.getLogger(noisy).setLevel(logging.DEBUG if level == "debug" else logging.ERROR)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script."""
+    try:
+        code = cli.main(args=arguments, prog_name="callpulse", standalone_mode=False)
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (CallpulseError, ModelError) as error:
+        click.secho(f"callpulse: {error}", fg="red", err=True)
+        sys.exit(2 if isinstance(error, SettingsError) else 1)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except Exception as error:
+        kafka = sys.modules.get("kafka.errors")  # not imported for the commands that do without it
+        if kafka is None or not isinstance(error, kafka.KafkaError):
+            raise
+        click.secho(f"callpulse: the Kafka broker did not do what was asked: {error!r}", fg="red", err=True)
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)

@@ -1,0 +1,50 @@
+"""Is everything there that a worker needs? One check after the other, each with the way out."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from models.errors import ModelError
+from streams import topics
+from streams.errors import CallpulseError
+from streams.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """What was looked at and what was found. `skipped`: not looked at, since an earlier check failed."""
+
+    name: str
+    state: Literal["ok", "failed", "skipped"]
+    detail: str
+
+
+def examine(settings: Settings, load: Callable[[Settings], Any]) -> Iterator[Check]:
+    """Broker, topics, delivery, model and device, as they are found; never raises for what it looks for."""
+    try:
+        with topics.admin(settings) as client:
+            yield Check("broker", "ok", f"answers at {settings.bootstrap_servers}")
+            yield _topics(settings, topics.found(client, settings))
+    except CallpulseError as error:
+        yield Check("broker", "failed", str(error))
+        yield Check("topics", "skipped", "no broker")
+    yield Check("delivery", "ok", "at least once: a repeated alert has the same ce_id, by which consumers drop it")
+    yield _model(settings, load)
+
+
+def _topics(settings: Settings, found: dict[str, topics.Found]) -> Check:
+    try:
+        topics.check(found, settings)
+    except CallpulseError as error:
+        return Check("topics", "failed", str(error))
+    return Check("topics", "ok", f"all six with prefix {settings.prefix!r}, {found['sentiment'].partitions} partitions judged")
+
+
+def _model(settings: Settings, load: Callable[[Settings], Any]) -> Check:
+    try:
+        scorer = load(settings)
+        scorer.score(["hello"])
+    except ModelError as error:
+        return Check("model", "failed", str(error))
+    device = getattr(scorer, "device", "cpu")
+    return Check("model", "ok", f"{scorer.name} {scorer.revision}, {scorer.precision} on {device}")

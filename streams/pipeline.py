@@ -1,0 +1,216 @@
+"""Read, score and judge as pure functions of what lies in the topics: no broker, no clock, no thread of its own.
+
+The worker's agents are these functions with delivery around them; a backtest or a test calls them on lists of records.
+"""
+
+import heapq
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from models.sentiment import Scorer
+from models.sentiment import Sentiment as ModelSentiment
+from streams.alerts import judge, noted, resolve_all
+from streams.conversation import Conversation, Limits, Position, Positions, advance, epoch_ms
+from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
+from streams.summary import summarise
+from streams.wire import decode
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What is scored: final segments of these speakers; partials only when switched on."""
+
+    speakers: frozenset[str] = frozenset(("customer", "unknown"))
+    partials: bool = False
+
+    def skipped(self, segment: Segment) -> Skipped | None:
+        """Why a segment is passed on unscored; None when it is to be scored."""
+        if segment.type != "segment":
+            return "event"
+        if segment.speaker not in self.speakers:
+            return "speaker"
+        if not segment.final and not self.partials:
+            return "partial"
+        return None if segment.text.strip() else "empty"
+
+
+def score(
+    records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime]
+) -> list[Scored | Rejected]:
+    """One result a record, in order: decode everything, score in one call what the policy wants scored. `clock` is read once,
+    when the scores are there."""
+    decoded = [decode(record.value) for record in records]
+    wanted = [i for i, d in enumerate(decoded) if isinstance(d, Segment) and policy.skipped(d) is None]
+    texts = [d.text for i in wanted if isinstance(d := decoded[i], Segment)]
+    sentiments = dict(zip(wanted, scorer.score(texts) if texts else [], strict=True))
+    stamp = Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock())
+    return [
+        d if isinstance(d, Rejected) else _scored(d, record, sentiments.get(i), policy.skipped(d), stamp)
+        for i, (record, d) in enumerate(zip(records, decoded, strict=True))
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What all segments of a batch share."""
+
+    topic_id: str
+    model: Model
+    now: datetime
+
+
+def _scored(
+    segment: Segment, record: Record, sentiment: ModelSentiment | None, skipped: Skipped | None, stamp: Stamp
+) -> Scored:
+    place = f"{record.partition}:{record.offset}"
+    return Scored(
+        **{name: getattr(segment, name) for name in _SEGMENT_FIELDS},
+        segment_id=segment.segment_id or (place if segment.type == "segment" else None),
+        source=Source(stamp.topic_id, record.partition, record.offset, record.timestamp),
+        scored_at=stamp.now,
+        model=stamp.model,
+        sentiment=_rounded(sentiment) if sentiment else None,
+        skipped=skipped,
+        truncated=bool(sentiment and sentiment.truncated),
+    )
+
+
+_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name != "segment_id")
+
+
+def _rounded(s: ModelSentiment) -> Sentiment:
+    return Sentiment(s.label, round(s.score, 5), round(s.negative, 5), round(s.neutral, 5), round(s.positive, 5))
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What judging some records gave: to be published, then the changed calls to be stored (None: to be removed)."""
+
+    alerts: list[Alert] = field(default_factory=list)
+    summaries: list[Summary] = field(default_factory=list)
+    changed: dict[str, Conversation | None] = field(default_factory=dict)
+    judged: int = 0
+    repeats: int = 0
+    rejected: int = 0
+
+
+NOWHERE = Position(-1, 0)
+AHEAD_MS = 3_600_000
+"""How far a record's time may run ahead of its scoring: one stamped next year must not end every call of its lane. A fast
+replay does run ahead; brokers themselves refuse more than an hour by default (message.timestamp.after.max.ms)."""
+
+
+def _bounded(scored: Scored) -> Scored:
+    latest = epoch_ms(scored.scored_at) + AHEAD_MS
+    return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
+
+
+class Calls:
+    """The calls of one judged partition: their states, how far each source partition is judged, and what is due.
+
+    A source partition ("lane") has a clock: the highest timestamp of its records. Before a record is judged, everything
+    due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives.
+    """
+
+    def __init__(
+        self, limits: Limits, partitions: int, states: Iterable[Conversation] = (), positions: Positions | None = None
+    ) -> None:
+        self.limits = limits
+        self.partitions = partitions
+        self.calls = {call.call_id: call for call in states}
+        self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
+        self.timers: dict[str, list[tuple[int, str]]] = {}
+        self.scheduled: dict[tuple[str, str], int] = {}
+        for call in self.calls.values():
+            self._schedule(call)
+
+    @property
+    def positions(self) -> Positions:
+        return Positions(self.partitions, dict(self.lanes))
+
+    def judge(self, scored: Scored, outcome: Outcome) -> Rejected | None:
+        """Advances the call of one scored segment; a repeat of what was judged before changes nothing. Returns why the
+        segment cannot be used when its call is over."""
+        scored = _bounded(scored)
+        source, position = scored.source, self.lanes.get(scored.source.lane, NOWHERE)
+        if source.offset <= position.offset:
+            outcome.repeats += 1
+            return None
+        clock = max(position.clock, source.timestamp)
+        self._fire(source.lane, clock, outcome)
+        self.lanes[source.lane] = Position(source.offset, clock)
+        outcome.judged += 1
+        call = self.calls.get(scored.call_id)
+        if call is not None and source.offset <= call.positions.get(source.lane, -1):
+            outcome.repeats += 1
+            self._schedule(call)
+            return None
+        return self._advance(scored, outcome)
+
+    def _advance(self, scored: Scored, outcome: Outcome) -> Rejected | None:
+        before = self.calls.get(scored.call_id)
+        if before is not None and before.status == "closed":
+            return Rejected("call_ended", "the call's summary has been published")
+        after = advance(before, scored)
+        alerts = judge(before, after, scored)
+        outcome.alerts += alerts
+        self._store(noted(after, alerts), outcome)
+        return None
+
+    def tick(self, clocks: dict[str, int], outcome: Outcome) -> None:
+        """Lets everything happen that is due by these clocks (lane -> ms since 1970)."""
+        for lane, clock in clocks.items():
+            self._fire(lane, clock, outcome)
+
+    def next_due(self) -> dict[str, int]:
+        """The earliest due time of each lane that has one; it may turn out to be stale."""
+        return {lane: timers[0][0] for lane, timers in self.timers.items() if timers}
+
+    def _store(self, call: Conversation, outcome: Outcome) -> None:
+        self.calls[call.call_id] = outcome.changed[call.call_id] = call
+        self._schedule(call)
+
+    def _schedule(self, call: Conversation) -> None:
+        """One timer a call and lane is enough while it is not late: a call whose due time has moved on is put back then."""
+        due, place = call.due(self.limits), (call.lane, call.call_id)
+        if place not in self.scheduled or due < self.scheduled[place]:
+            self.scheduled[place] = due
+            heapq.heappush(self.timers.setdefault(call.lane, []), (due, call.call_id))
+
+    def _fire(self, lane: str, clock: int, outcome: Outcome) -> None:
+        timers, judged_to = self.timers.get(lane, []), self.lanes.get(lane, NOWHERE).offset
+        while timers and timers[0][0] <= clock:
+            timer, call_id = heapq.heappop(timers)
+            if self.scheduled.get((lane, call_id)) != timer:
+                continue  # replaced by an earlier one
+            del self.scheduled[lane, call_id]
+            call = self.calls.get(call_id)
+            if call is None or call.lane != lane or call.positions.get(lane, -1) > judged_to:
+                continue  # gone, moved to another lane, or stored before a crash ahead of the log that is now read again
+            if call.due(self.limits) <= clock:
+                self._due(call, call.due(self.limits), outcome)
+            else:
+                self._schedule(call)
+
+    def _due(self, call: Conversation, due: int, outcome: Outcome) -> None:
+        if call.status == "closed":
+            del self.calls[call.call_id]
+            outcome.changed[call.call_id] = None
+            return
+        alerts = resolve_all(call, call.at_ms)
+        outcome.alerts += alerts
+        call = noted(call, alerts)
+        outcome.summaries.append(summarise(call))
+        marker = replace(call, status="closed", clock=due, recent=(), seen=(), voices={}, episodes=(), attributes={})
+        self._store(marker, outcome)
+
+
+def judged(scored: Iterable[Scored], limits: Limits) -> Outcome:
+    """All that judging these segments gives, in their order, every call closed at the end: what a worker must have
+    published once it has read them and every due time has passed."""
+    calls, outcome = Calls(limits, partitions=1), Outcome()
+    for segment in scored:
+        calls.judge(segment, outcome)
+    calls.tick(dict.fromkeys(calls.timers, 1 << 62), outcome)
+    return outcome

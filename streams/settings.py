@@ -1,0 +1,138 @@
+"""Frozen settings, from flags and `CALLPULSE_*` variables. One place says what there is, its default and its help."""
+
+from collections.abc import Mapping
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
+
+import msgspec
+
+from streams.conversation import Limits
+from streams.errors import SettingsError
+from streams.pipeline import Policy
+from streams.records import SPEAKERS
+
+FOREVER = 1e9  # seconds, or days: more is a typing error (so are nan and inf)
+
+
+def _setting(default: Any, text: str) -> Any:
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """How to talk to a kind of broker; times in seconds. `batch_records` 0: as many as fit."""
+
+    session_timeout: float
+    heartbeat: float
+    batch_records: int
+    idempotent: bool
+
+
+PROFILES = {
+    "kafka": Profile(session_timeout=10, heartbeat=1, batch_records=0, idempotent=True),
+    "embedded": Profile(session_timeout=6, heartbeat=1, batch_records=1, idempotent=False),
+}
+"""`embedded` is for the in-memory broker of the demo: one record a batch (its end offsets are wrong otherwise), short
+sessions (a join waits for half of one), no idempotent producer (it has none)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set; each field is a flag (`--batch-tokens`) and a variable (`CALLPULSE_BATCH_TOKENS`)."""
+
+    bootstrap_servers: str = _setting("127.0.0.1:9092", "brokers to start from, host:port, comma-separated")
+    broker: str = _setting("kafka", "kind of broker: kafka, or embedded (the demo's)")
+    prefix: str = _setting("calls.", "what the names of the six topics begin with")
+    group: str = _setting("callpulse", "consumer groups: GROUP-score and GROUP-judge")
+    partitions: int = _setting(4, "partitions of a topic that is created")
+    replication: int = _setting(-1, "replicas of a topic that is created (-1: the broker's default)")
+    rejected_days: float = _setting(3.0, "days that calls.rejected is kept (when created)")
+    start: str = _setting("latest", "where a group begins that never ran: latest, earliest or an RFC 3339 time")
+    create_topics: bool = _setting(False, "create missing topics at the start")
+    model: str = _setting("default", "checkpoint: default, a folder or a hub name (lexicon: word list, for trying out)")
+    labels: str = _setting("", "the checkpoint's classes in order, when it only says LABEL_0: negative,neutral,positive")
+    device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    threads: int = _setting(0, "threads of the model on the CPU (0: torch's default)")
+    batch_tokens: int = _setting(2048, "padded tokens a batch of the model")
+    score_speakers: str = _setting("customer,unknown", "speakers whose segments are scored, comma-separated")
+    score_partials: bool = _setting(False, "score partial segments, too")
+    grace_s: float = _setting(60.0, "seconds after a call's end event until its summary")
+    voice_silence_s: float = _setting(900.0, "seconds of silence after which a voice call without an end event is over")
+    chat_silence_s: float = _setting(86400.0, "the same for a chat")
+    call_url: str = _setting("", "link to a call, put into alerts: https://crm.example/calls/{call_id}")
+    web_host: str = _setting("127.0.0.1", "address that the worker's web server listens on")
+    web_port: int = _setting(6066, "its port (0: no web server)")
+    log_level: str = _setting("info", "debug, info, warning or error")
+
+    def __post_init__(self) -> None:
+        checks = {
+            "broker": self.broker in PROFILES,
+            "partitions": 1 <= self.partitions <= 10_000,
+            "batch_tokens": self.batch_tokens >= 16,
+            "score_speakers": set(self.score_speakers.split(",")) <= {*SPEAKERS, ""},
+            "rejected_days": 0 < self.rejected_days < FOREVER,
+            "threads": self.threads >= 0,
+            "grace_s": 0 <= self.grace_s < FOREVER,
+            "voice_silence_s": 0 < self.voice_silence_s < FOREVER,
+            "chat_silence_s": 0 < self.chat_silence_s < FOREVER,
+            "web_port": 0 <= self.web_port < 65536,
+            "log_level": self.log_level in ("debug", "info", "warning", "error"),
+            "call_url": self.call_url.count("{") == self.call_url.count("{call_id}"),
+        }
+        for name, good in checks.items():
+            if not good:
+                raise SettingsError(f"{flag(name)} (or {variable(name)}): {getattr(self, name)!r} will not do: {help_of(name)}")
+
+    def topic(self, name: str) -> str:
+        """The full name of one of the six topics: segments, sentiment, state, alerts, summaries, rejected."""
+        return self.prefix + name
+
+    @property
+    def profile(self) -> Profile:
+        return PROFILES[self.broker]
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            grace_ms=int(self.grace_s * 1000),
+            voice_silence_ms=int(self.voice_silence_s * 1000),
+            chat_silence_ms=int(self.chat_silence_s * 1000),
+        )
+
+    @property
+    def policy(self) -> Policy:
+        return Policy(frozenset(filter(None, self.score_speakers.split(","))), self.score_partials)
+
+
+def listed() -> tuple[Field[Any], ...]:
+    """All settings in the order of the help text."""
+    return fields(Settings)
+
+
+def help_of(name: str) -> str:
+    return next(str(f.metadata["help"]) for f in listed() if f.name == name)
+
+
+def flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def variable(name: str) -> str:
+    return "CALLPULSE_" + name.upper()
+
+
+def from_mapping(given: Mapping[str, str], environment: Mapping[str, str]) -> Settings:
+    """Settings from flags (by field name), then variables, then defaults; raises SettingsError naming the culprit."""
+    chosen = {}
+    for f in listed():
+        text = given.get(f.name, environment.get(variable(f.name)))
+        if text is not None:
+            chosen[f.name] = _typed(f, text)
+    return Settings(**chosen)
+
+
+def _typed(f: Field[Any], text: str) -> Any:
+    try:
+        return msgspec.convert(text, type(f.default), strict=False)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"{flag(f.name)} (or {variable(f.name)}): {text!r} will not do: {f.metadata['help']}") from error

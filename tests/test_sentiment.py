@@ -1,0 +1,90 @@
+"""What every scorer promises: the fake and the real one pass the same tests."""
+
+import dataclasses
+
+import pytest
+from checkpoints import WORDS, save_classifier
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import models
+from models import LABELS, LexiconScorer, Scorer, Sentiment
+from models.sentiment import decide
+
+SENTENCES = st.lists(st.sampled_from([*WORDS, "unheard-of", "🙂", "짜증나네요"]), max_size=20).map(" ".join)
+TEXTS = SENTENCES | st.text(max_size=60)
+
+
+@pytest.fixture(scope="module", params=["lexicon", "checkpoint"])
+def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
+    if request.param == "lexicon":
+        return models.load("lexicon")
+    return models.load(save_classifier(tmp_path_factory.mktemp("checkpoint")), "cpu", budget=64)
+
+
+@settings(deadline=None)
+@given(texts=st.lists(TEXTS, max_size=6))
+def test_scores_are_probabilities_and_what_follows_from_them(scorer: Scorer, texts: list[str]) -> None:
+    scored = scorer.score(texts)
+    assert len(scored) == len(texts)
+    for sentiment in scored:
+        probabilities = (sentiment.negative, sentiment.neutral, sentiment.positive)
+        assert all(0 <= probability <= 1 for probability in probabilities)
+        assert sum(probabilities) == pytest.approx(1, abs=1e-9)
+        assert sentiment.score == sentiment.positive - sentiment.negative
+        assert probabilities[LABELS.index(sentiment.label)] == max(probabilities)
+
+
+@settings(deadline=None, max_examples=30)
+@given(texts=st.lists(TEXTS, min_size=1, max_size=12))
+def test_a_text_scores_the_same_alone_and_in_any_company(scorer: Scorer, texts: list[str]) -> None:
+    for text, sentiment in zip(texts, scorer.score(texts), strict=True):
+        (alone,) = scorer.score([text])
+        assert sentiment.truncated == alone.truncated
+        for field in ("score", "negative", "neutral", "positive"):
+            assert getattr(sentiment, field) == pytest.approx(getattr(alone, field), abs=1e-4)
+
+
+def test_no_texts_have_no_scores(scorer: Scorer) -> None:
+    assert scorer.score([]) == []
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "\0", "🙂" * 50, "감사합니다", "thank you " * 1000])
+def test_any_text_can_be_scored(scorer: Scorer, text: str) -> None:
+    assert -1 <= scorer.score([text])[0].score <= 1
+
+
+def test_texts_may_come_as_a_tuple(scorer: Scorer) -> None:
+    assert scorer.score(("thank", "you")) == scorer.score(["thank", "you"])
+
+
+def test_a_scorer_says_who_it_is(scorer: Scorer) -> None:
+    assert all(isinstance(part, str) and part for part in (scorer.name, scorer.revision, scorer.precision))
+
+
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        ("Thank you so much, you were really helpful.", "positive"),
+        ("THAT IS UNACCEPTABLE", "negative"),
+        ("My order number is four two seven.", "neutral"),
+        ("This is useless, I am so frustrated", "negative"),
+        ("친절하게 도와주셔서 감사합니다", "positive"),
+        ("상담원이 불친절해서 정말 짜증나요", "negative"),
+        ("주문 번호는 사백이십칠입니다", "neutral"),
+        ("", "neutral"),
+    ],
+)
+def test_the_lexicon_reads_plain_cases(text: str, label: str) -> None:
+    assert LexiconScorer().score([text])[0].label == label
+
+
+def test_the_label_is_the_most_probable() -> None:
+    assert decide((0.2, 0.3, 0.5)) == Sentiment("positive", 0.3, 0.2, 0.3, 0.5)
+    assert decide((0.4, 0.35, 0.25), True).label == "negative"
+    assert decide((0.1, 0.8, 0.1)).label == "neutral"
+
+
+def test_a_sentiment_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        decide((0.2, 0.3, 0.5)).score = 1.0  # type: ignore[misc]

@@ -1,0 +1,106 @@
+"""Settings: flag over variable over default, typed, and errors that say which one is wrong."""
+
+from dataclasses import fields
+
+import pytest
+
+from streams.conversation import Limits
+from streams.errors import SettingsError
+from streams.pipeline import Policy
+from streams.settings import PROFILES, Settings, flag, from_mapping, help_of, listed, variable
+
+
+def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default() -> None:
+    environment = {"CALLPULSE_GROUP": "blue", "CALLPULSE_PARTITIONS": "8", "PARTITIONS": "9", "GROUP": "red"}
+    found = from_mapping({"partitions": "16"}, environment)
+    assert (found.partitions, found.group, found.prefix) == (16, "blue", "calls.")
+    assert from_mapping({}, {}) == Settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("bootstrap_servers", "a:1,b:2", "a:1,b:2"),
+        ("partitions", "12", 12),
+        ("replication", "-1", -1),
+        ("rejected_days", "0.5", 0.5),
+        ("grace_s", "0", 0.0),
+        ("create_topics", "true", True),
+        ("create_topics", "1", True),
+        ("create_topics", "False", False),
+        ("score_partials", "0", False),
+        ("prefix", "", ""),
+        ("model", "7", "7"),
+    ],
+)
+def test_text_becomes_the_settings_type(name: str, text: str, value: object) -> None:
+    for found in (from_mapping({name: text}, {}), from_mapping({}, {variable(name): text})):
+        assert getattr(found, name) == value
+        assert type(getattr(found, name)) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("broker", "rabbit"),
+        ("partitions", "0"),
+        ("partitions", "many"),
+        ("partitions", ""),
+        ("partitions", "4.5"),
+        ("create_topics", "perhaps"),
+        ("batch_tokens", "15"),
+        ("threads", "-1"),
+        ("rejected_days", "0"),
+        ("rejected_days", "nan"),
+        ("grace_s", "-1"),
+        ("grace_s", "inf"),
+        ("voice_silence_s", "0"),
+        ("voice_silence_s", "nan"),
+        ("chat_silence_s", "1e300"),
+        ("score_speakers", "customer,boss"),
+        ("score_speakers", "customer, agent"),
+        ("web_port", "65536"),
+        ("log_level", "loud"),
+        ("call_url", "https://crm.example/{id}"),
+        ("call_url", "https://crm.example/{call_id}/{"),
+    ],
+)
+def test_a_bad_value_names_its_flag_its_variable_and_what_it_is_for(name: str, text: str) -> None:
+    for given, environment in (({name: text}, {}), ({}, {variable(name): text})):
+        with pytest.raises(SettingsError) as caught:
+            from_mapping(given, environment)
+        assert str(caught.value).startswith(f"{flag(name)} (or {variable(name)}): ")
+        assert help_of(name) in str(caught.value)
+
+
+def test_flags_and_variables_are_named_after_the_field() -> None:
+    assert (flag("batch_tokens"), variable("batch_tokens")) == ("--batch-tokens", "CALLPULSE_BATCH_TOKENS")
+
+
+def test_every_setting_has_a_help_text_and_a_default_that_is_allowed() -> None:
+    assert [f.name for f in listed()] == [f.name for f in fields(Settings)]
+    assert all(help_of(f.name).strip() for f in listed())
+    for f in listed():
+        assert from_mapping({f.name: str(f.default)}, {}) == Settings(), f.name
+
+
+@pytest.mark.parametrize("name", ["segments", "sentiment", "state", "alerts", "summaries", "rejected"])
+def test_topic_names_share_the_prefix(name: str) -> None:
+    assert Settings().topic(name) == f"calls.{name}"
+    assert Settings(prefix="eu-2.").topic(name) == f"eu-2.{name}"
+
+
+def test_limits_policy_and_profile_come_from_the_settings() -> None:
+    assert Settings().limits == Limits()
+    assert Settings().policy == Policy()
+    chosen = Settings(grace_s=1.5, voice_silence_s=60, chat_silence_s=61, broker="embedded", score_partials=True)
+    assert chosen.limits == Limits(grace_ms=1_500, voice_silence_ms=60_000, chat_silence_ms=61_000)
+    assert chosen.profile is PROFILES["embedded"]
+    assert chosen.policy.partials
+    assert Settings(score_speakers="agent,bot").policy == Policy(frozenset({"agent", "bot"}))
+    assert Settings(score_speakers="").policy == Policy(frozenset())
+
+
+def test_a_call_url_may_name_the_call_anywhere_or_not_at_all() -> None:
+    for url in ("", "https://crm.example/calls", "https://{call_id}.crm.example/{call_id}"):
+        assert from_mapping({"call_url": url}, {}).call_url == url
