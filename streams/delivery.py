@@ -4,32 +4,41 @@ For each batch of a lane, one batch at a time:
 
 1. take what waits, oldest first;
 2. do the work: its effects are published and their delivery is awaited;
-3. acknowledge the batch's events, in offset order;
-4. Faust commits what is acknowledged, later.
+3. note the offsets behind the batch's events as done;
+4. commit what is done, about once a second, and at once before partitions are handed over and before the worker stops.
 
-A crash before 3 (or between 3 and 4) redelivers the batch. The scorer then publishes it again, with the same places in
-calls.segments, which the judge drops. The judge publishes the same alerts under the same ids, in front of the states; what a
-stored state already contains is not judged again. A failed delivery raises: nothing after it is sent or acknowledged, and
-the process stops.
+As a batch begins only when the one before is delivered, what is done is never past an unfinished event. Where a crash may
+fall, and what follows, for the scorer (S) and for the judge (J):
+
+- before 2: nothing was published; the batch is redelivered.
+- within 2, S: some of the batch is on calls.sentiment, of each source partition its first records, as a batch's records are
+  sent in order and nothing behind a record that failed. The batch is redelivered and published again, with the same places
+  in calls.segments; the judge has the last place that it judged of each source partition, and drops the repeats.
+- within 2, J: the transaction is aborted by the next owner, whose start fences this one: readers of committed records see
+  nothing of it. Without transactions: alerts may be there without the states; they are judged again, from the same states, to
+  the same alerts under the same ids.
+- between 2 and 3, or 3 and 4: the effects are there and the offsets are not committed; the batch is redelivered. S: as
+  above. J: the stored positions say that it has been judged; nothing is published.
+- a worker that is frozen, loses its partitions and wakes up: S publishes repeats, which are dropped. J is refused by its fence,
+  gives the partition up and commits nothing of it.
+
+A delivery that fails for good raises: nothing after it is sent or acknowledged, and the process stops.
 """
 
 import asyncio
 import collections
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
-from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka import TopicPartition
 
-from streams.errors import DeliveryError
-from streams.records import Record, Rejected
-from streams.settings import Settings
-from streams.wire import Header, rejection
+log = logging.getLogger("callpulse.delivery")
 
 TICK_S = 1.0
+COMMIT_S = 1.0
+SETTLE_S = 15.0  # for what is under way when partitions are taken away; the group waits for 30 s
 CAPACITY = 4096
-MOST_BYTES = 1_000_000  # of a record; brokers take a little more by default, and a compressed batch may have held more
 
 
 class Message(Protocol):
@@ -50,99 +59,30 @@ class Event(Protocol):
 
     message: Message
 
-    def ack(self) -> bool: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A record to be published; `timestamp` in ms since 1970, None for the time of sending."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes | None
-    headers: tuple[Header, ...] = ()
-    timestamp: int | None = None
-
-
-def rejected_record(topic: str, partitions: int, record: Record, rejected: Rejected, stage: str) -> Outgoing:
-    """The original for calls.rejected, untouched; of one that is too large for any topic only where it lies, and why."""
-    size = sum(len(part or b"") for part in (record.key, record.value)) + sum(len(n) + len(v or b"") for n, v in record.headers)
-    if size > MOST_BYTES:
-        record = replace(record, key=None, value=None, headers=())
-    headers = tuple(rejection(record, rejected, stage))
-    return Outgoing(topic, record.partition % partitions, record.key, record.value, headers)
-
-
-class Publisher:
-    """Sends records in batches a partition and waits until the broker has them."""
-
-    def __init__(self, settings: Settings) -> None:
-        profile = settings.profile
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers,
-            enable_idempotence=profile.idempotent,
-            acks="all",
-            max_batch_size=1 if profile.batch_records == 1 else 1 << 18,
-        )
-
-    async def start(self) -> None:
-        await self._producer.start()
-
-    async def stop(self) -> None:
-        await self._producer.stop()
-
-    async def publish(self, records: Iterable[Outgoing]) -> None:
-        """Returns when every record is delivered; raises DeliveryError when one is not. Order holds within a partition."""
-        by_partition: dict[tuple[str, int], list[Outgoing]] = collections.defaultdict(list)
-        for record in records:
-            by_partition[record.topic, record.partition].append(record)
-        try:
-            sent = await asyncio.gather(*(self._send(*place, batch) for place, batch in by_partition.items()))
-            for futures in sent:
-                for delivered in futures:
-                    await delivered
-        except KafkaError as error:
-            names = ", ".join(sorted({topic for topic, _ in by_partition}))
-            raise DeliveryError(f"a record was not delivered to {names}: {error!r}") from error
-
-    async def _send(self, topic: str, partition: int, records: list[Outgoing]) -> list[asyncio.Future[Any]]:
-        sent, batch = [], self._producer.create_batch()
-        for record in records:
-            if not self._append(batch, record):
-                sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-                batch = self._producer.create_batch()
-                if not self._append(batch, record):
-                    raise DeliveryError(f"a record for {topic} is larger than a batch")
-        sent.append(await self._producer.send_batch(batch, topic, partition=partition))
-        return sent
-
-    @staticmethod
-    def _append(batch: Any, record: Outgoing) -> bool:
-        added = batch.append(key=record.key, value=record.value, timestamp=record.timestamp, headers=list(record.headers))
-        return added is not None
-
 
 class Work(Protocol):
-    """What an agent does. `size` of the waiting events make the next batch (at least one); `work` returns when a batch's
-    effects are delivered; `tick`, where there is one, is called about once a second between batches."""
+    """What an agent does. `size` of the waiting events make the next batch (at least one); `work` returns those events whose
+    effects are delivered, in their order (all of them, but for partitions that were lost meanwhile); `tick`, where there is
+    one, is called about once a second between batches."""
 
     @property
     def tick(self) -> Callable[[], Awaitable[None]] | None: ...
 
     def size(self, waiting: Iterable[Event]) -> int: ...
 
-    async def work(self, batch: Sequence[Event]) -> None: ...
+    async def work(self, batch: Sequence[Event]) -> Sequence[Event]: ...
 
 
 class Lane:
     """Events in, batches of whatever waits out: the micro-batcher between a Faust agent and its work.
 
     When partitions are taken away, what waits is given up (it will be redelivered), what is under way is finished and
-    committed. `failed` is called once, with the first message of the batch under way, when the work raises.
+    committed; if that takes longer than SETTLE_S, it is abandoned without a commit. `failed` is called once, with the batch
+    under way, when the work raises. `done` has the offset behind the last event done, by partition, of those assigned now;
+    `jumps` the places where offsets are missing: (partition, expected, found).
     """
 
-    def __init__(self, app: Any, work: Work, failed: Callable[[BaseException, Message | None], None]) -> None:
+    def __init__(self, app: Any, work: Work, failed: Callable[[BaseException, Sequence[Message]], None]) -> None:
         self.app, self.work, self.failed = app, work, failed
         self.waiting: collections.deque[Event] = collections.deque()
         self.more, self.room, self.idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -151,20 +91,38 @@ class Lane:
         self.running = asyncio.Event()
         self.running.set()
         self.closed = False
-        self.task: asyncio.Task[None] | None = None
+        self.tasks: list[asyncio.Task[None]] = []
+        self.done: dict[TopicPartition, int] = {}
+        self.committed: dict[TopicPartition, int] = {}
+        self.expected: dict[TopicPartition, int] = {}
+        self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
+        self.assignment = 0  # counts them: what was begun under one is not acknowledged under the next
+        self.committing = asyncio.Lock()
+
+    @property
+    def paused(self) -> bool:
+        """Whether no more is taken in, since the lane is full."""
+        return not self.room.is_set()
 
     async def feed(self, events: AsyncIterator[Event]) -> None:
         """Takes events in as they come; stops taking while the lane is full."""
         async for event in events:
             if not self.closed:
+                self._expect(event.message)
                 self.waiting.append(event)
                 self.more.set()
             if len(self.waiting) >= CAPACITY:
                 self.room.clear()
                 await self.room.wait()
 
+    def _expect(self, message: Message) -> None:
+        place = TopicPartition(message.topic, message.partition)
+        if message.offset > (expected := self.expected.get(place, message.offset)):
+            self.jumps.append((place, expected, message.offset))
+        self.expected[place] = message.offset + 1
+
     def start(self) -> None:
-        self.task = asyncio.create_task(self._drain())
+        self.tasks = [asyncio.create_task(self._drain()), asyncio.create_task(self._keep_committing())]
 
     async def settle(self) -> None:
         """Gives up what waits, lets the batch under way finish, commits it. Nothing is begun until `resume`."""
@@ -172,19 +130,50 @@ class Lane:
         self.waiting.clear()
         self.more.clear()
         self.room.set()
-        await self.idle.wait()
-        await self.app.consumer.commit()
+        try:
+            await asyncio.wait_for(self._settled(), SETTLE_S)
+        except (asyncio.TimeoutError, TimeoutError):
+            log.warning("gave up waiting for a batch after %.0f s: it is redelivered to whoever gets its partitions", SETTLE_S)
+        self.assignment += 1
+        self.done, self.committed, self.expected = {}, {}, {}
 
-    def resume(self) -> None:
-        """Goes on, with the partitions of a new generation."""
+    async def _settled(self) -> None:
+        await self.idle.wait()
+        await self.commit()
+
+    def resume(self, begin: Mapping[TopicPartition, int]) -> None:
+        """Goes on, with the partitions of a new generation, which were committed up to these offsets."""
+        self.done, self.committed = dict(begin), dict(begin)
         self.running.set()
 
     async def close(self) -> None:
         """Settles and takes nothing more."""
         self.closed = True
         await self.settle()
-        if self.task is not None:
-            self.task.cancel()
+        for task in self.tasks:
+            task.cancel()
+
+    async def commit(self, again: bool = False) -> bool:
+        """Commits what is done and not yet committed (`again`: all). False when the group has moved on without this worker:
+        then it is redelivered."""
+        async with self.committing:
+            done = {place: offset for place, offset in self.done.items() if again or self.committed.get(place) != offset}
+            if not done:
+                return True
+            if moved_on := not await self.app.consumer._commit(done):
+                log.warning("not committed, as the group has moved on: what was done is redelivered and known again")
+            else:
+                self.committed |= done
+            return not moved_on
+
+    async def _keep_committing(self) -> None:
+        try:
+            while True:
+                await asyncio.sleep(COMMIT_S)
+                if self.running.is_set():
+                    await self.commit()
+        except Exception as error:
+            self.failed(error, [])
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -195,10 +184,11 @@ class Lane:
                 await self._more(ticked + TICK_S - loop.time())
                 await self.running.wait()
                 self.idle.clear()
-                batch = self._batch()
+                batch, assignment = self._batch(), self.assignment
                 if batch:
-                    await self.work.work(batch)
-                    self._acknowledge(batch)
+                    done = await self.work.work(batch)
+                    if assignment == self.assignment:
+                        self._note(done)
                     batch = []
                 if self.work.tick is not None and loop.time() - ticked >= TICK_S:
                     await self.work.tick()
@@ -206,10 +196,10 @@ class Lane:
                 self.idle.set()
         except asyncio.CancelledError as error:
             if not self.closed:
-                self.failed(error, batch[0].message if batch else None)
+                self.failed(error, [event.message for event in batch])
             raise
         except Exception as error:
-            self.failed(error, batch[0].message if batch else None)
+            self.failed(error, [event.message for event in batch])
         finally:
             self.idle.set()
 
@@ -234,7 +224,7 @@ class Lane:
         """Whether the event's partition was assigned in this generation; otherwise it is redelivered to its owner."""
         return bool(event.message.generation_id == self.app.consumer_generation_id)
 
-    def _acknowledge(self, batch: list[Event]) -> None:
-        for event in batch:
-            if self._mine(event):
-                event.ack()
+    def _note(self, done: Sequence[Event]) -> None:
+        for event in done:
+            message = event.message
+            self.done[TopicPartition(message.topic, message.partition)] = message.offset + 1

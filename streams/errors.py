@@ -4,7 +4,10 @@
     |- SettingsError     a flag, an environment variable or a file given by the user is wrong
     |- TopicsError       topics are missing or have another number of partitions
     |- BrokerError       the broker cannot be reached or, embedded, cannot be started
+    |  `- AccessError    the broker denies a right to what the user wants to use
     |- DeliveryError     a record could not be delivered
+    |  `- FencedError    because another worker has taken the partition over
+    |- PoisonError       a record that the code cannot work on (bad data is no error: this is a bug)
     `- RecordingError    a recording cannot be read
 
 Every message says what to do about it; the command line prints it and exits with 1 (2 for SettingsError).
@@ -27,8 +30,24 @@ class BrokerError(CallpulseError):
     """No broker to talk to."""
 
 
+class AccessError(BrokerError):
+    """The broker denies a right."""
+
+
 class DeliveryError(CallpulseError):
     """The broker did not take a record."""
+
+
+class FencedError(DeliveryError):
+    """Another worker has taken over what this one was about to write."""
+
+
+class PoisonError(CallpulseError):
+    """A record at which our own code fails, with its place as --skip takes it: TOPIC:PARTITION:OFFSET."""
+
+    def __init__(self, topic: str, partition: int, offset: int) -> None:
+        super().__init__(f"{topic} partition {partition} offset {offset}")
+        self.place = f"{topic}:{partition}:{offset}"
 
 
 class RecordingError(CallpulseError):

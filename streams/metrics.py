@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counts:
-    """Since the worker's start. `mis_keyed`: inputs whose key was not their call's, set right on the way."""
+    """Since the worker's start. `mis_keyed`: inputs whose key was not their call's, set right on the way; `lost`: records that
+    retention had deleted before they were read."""
 
     received: int = 0
     scored: int = 0
@@ -16,6 +17,7 @@ class Counts:
     repeats: int = 0
     alerts: int = 0
     summaries: int = 0
+    lost: int = 0
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, name):,} {name.replace('_', '-')}" for name in self.__slots__ if getattr(self, name))

@@ -1,104 +1,163 @@
 """The states of live calls on calls.state: load a judged partition, write what changed.
 
-A partition's records are one state a call (key: call_id) and one positions record. They are written in this order, each
+A partition's records are one state a call (key: call_id) and one positions record. They go out with the alerts, summaries
+and rejections that they belong to in one transaction, by a producer whose transactional id names the partition: starting it
+fences off whoever judged the partition before; only then are the states loaded. On a broker without transactions each step is
 delivered before the next: alerts, summaries and rejections; states; positions. A state carries the positions that it
 contains, so a crash between two steps neither loses nor doubles: what a stored state contains is not judged again, and
 what is judged again gives the same alert ids.
 """
 
 import asyncio
-import time
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from urllib.parse import quote
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
-from streams.conversation import Conversation, Positions
-from streams.delivery import Outgoing, Publisher, rejected_record
-from streams.errors import TopicsError
+from streams.conversation import Positions
+from streams.errors import FencedError, PoisonError, TopicsError
 from streams.pipeline import Calls, Outcome
-from streams.records import Alert, Record, Rejected, Scored, Summary
+from streams.publisher import Outgoing, Publisher, Transactions, rejected_record
+from streams.records import Alert, Record, Rejected, Summary
 from streams.settings import Settings
 from streams.topics import Found
-from streams.wire import (
-    POSITIONS_KEY,
-    Header,
-    cloud_event,
-    decode_positions,
-    decode_scored,
-    decode_state,
-    encode,
-)
+from streams.wire import POSITIONS_KEY, Header, cloud_event, decode_positions, decode_scored, encode
 
-PEEK_MS = 200
+SKIPPED = Rejected("skipped", "by --skip")
+
+log = logging.getLogger("callpulse.state")
+
+RETRY_S = 1.0
+STOP_S = 3.0
+STEP = 500  # records read, or states taken in, before others have their turn: some milliseconds
+FETCH_BYTES = 4 << 20
 
 
 async def load(settings: Settings, partition: int, partitions: int) -> Calls:
-    """Reads a partition of calls.state to its end. Raises TopicsError when it was written with another number of
-    partitions: its calls would be looked for in the wrong places."""
-    states: dict[bytes, Conversation] = {}
-    positions = Positions(partitions)
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers, enable_auto_commit=False, isolation_level="read_committed"
-    )
-    await consumer.start()
-    try:
-        place = TopicPartition(settings.topic("state"), partition)
-        end = (await consumer.end_offsets([place]))[place]
-        consumer.assign([place])
-        await consumer.seek_to_beginning(place)
-        while await consumer.position(place) < end:
-            for message in (await consumer.getmany(timeout_ms=500)).get(place, []):
-                if message.key == POSITIONS_KEY:
-                    positions = decode_positions(message.value)
-                elif message.value is None:
-                    states.pop(message.key, None)
-                else:
-                    states[message.key] = decode_state(message.value)
-    finally:
-        await consumer.stop()
+    """Reads a partition of calls.state to its end, in small steps, so that what shares the event loop goes on. Raises
+    TopicsError when it was written with another number of partitions: its calls would be looked for in the wrong places."""
+    place = TopicPartition(settings.topic("state"), partition)
+    newest = await _newest(settings, place)
+    value = newest.pop(POSITIONS_KEY, None)
+    positions = decode_positions(value) if value is not None else Positions(partitions)
     if positions.partitions != partitions:
         raise TopicsError(
             f"{place.topic} was written with {positions.partitions} partitions and now has {partitions}: let the worker drain, "
             "then start afresh with a new --prefix"
         )
-    return Calls(settings.limits, partitions, states.values(), positions)
+    calls = Calls(settings.limits, partitions, positions=positions)
+    while newest:
+        calls.load([newest.popitem()[1] for _ in range(min(STEP, len(newest)))])
+        await asyncio.sleep(0)
+    return calls
+
+
+async def _newest(settings: Settings, place: TopicPartition) -> dict[bytes, bytes]:
+    """The last value of each key; none where that was a tombstone."""
+    newest: dict[bytes, bytes] = {}
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=settings.bootstrap_servers,
+        enable_auto_commit=False,
+        isolation_level="read_committed",
+        max_partition_fetch_bytes=FETCH_BYTES,
+    )
+    await consumer.start()
+    try:
+        end = (await consumer.end_offsets([place]))[place]
+        consumer.assign([place])
+        await consumer.seek_to_beginning(place)
+        while await consumer.position(place) < end:
+            for message in (await consumer.getmany(timeout_ms=500, max_records=STEP)).get(place, []):
+                if message.value is None:
+                    newest.pop(message.key, None)
+                else:
+                    newest[message.key] = message.value
+            await asyncio.sleep(0)
+    finally:
+        await consumer.stop()
+    return newest
 
 
 class Judged:
-    """One judged partition: its calls, loaded in the background from the assignment on, and how its effects are written."""
+    """One judged partition: its calls, loaded in the background from the assignment on, and how its effects are written.
+
+    `shared` publishes where the broker has no transactions. Nothing is written after `close`, nor after the partition was
+    taken over by another worker (`lost`).
+    """
 
     def __init__(
         self,
         settings: Settings,
         partition: int,
         topics: Mapping[str, Found],
-        publisher: Publisher,
-        clock: Callable[[], float] = time.time,
+        shared: Publisher,
+        clock: Callable[[], float],
+        skip: frozenset[str] = frozenset(),
     ) -> None:
-        self.settings, self.partition, self.publisher, self.clock = settings, partition, publisher, clock
-        self.rejected = topics["rejected"]
+        self.settings, self.partition, self.clock, self.skip = settings, partition, clock, skip
+        self.topic, self.rejected = topics["sentiment"], topics["rejected"]
+        self.transactions = self._transactions() if settings.profile.transactions else None
+        self.publisher = self.transactions or shared
         self.next_offset: int | None = None
         self.seen_at: dict[str, int] = {}
-        self.loading = asyncio.create_task(load(settings, partition, topics["sentiment"].partitions))
+        self.lost = False
+        self.loading = asyncio.create_task(self._load())
+
+    def _transactions(self) -> Transactions:
+        name = f"{self.settings.group}-judge-{self.topic.name}-{self.partition}"
+        return Transactions(self.settings, name)
+
+    async def _load(self) -> Calls:
+        """First the fence, then the states: nobody else writes any after that. Waits for a broker that does not answer."""
+        if self.transactions is not None:
+            await self.transactions.start()
+        while True:
+            try:
+                return await load(self.settings, self.partition, self.topic.partitions)
+            except KafkaError as error:
+                if not error.retriable and not isinstance(error, KafkaTimeoutError):
+                    raise
+                log.warning("the states of partition %d are not loaded yet: %r", self.partition, error)
+                await asyncio.sleep(RETRY_S)
+
+    async def close(self) -> None:
+        """Gives the partition up."""
+        self.lost = True
+        self.loading.cancel()
+        if self.transactions is not None:
+            try:
+                await asyncio.wait_for(self.transactions.stop(), STOP_S)
+            except (asyncio.TimeoutError, TimeoutError):
+                log.warning("partition %d: a transaction is left to the broker to abort", self.partition)
 
     async def judge(self, records: Sequence[Record]) -> Outcome:
-        """Judges records of calls.sentiment in order; returns when all effects are delivered."""
+        """Judges records of calls.sentiment in order; returns when all effects are delivered. Raises FencedError when
+        another worker has taken the partition over, PoisonError at a record that the code fails on."""
         calls, outcome = await self.loading, Outcome()
         rejections: list[tuple[Record, Rejected]] = []
         for record in records:
-            scored = decode_scored(record.value)
-            if isinstance(scored, Scored):
-                self.seen_at[scored.source.lane] = self.now_ms()
-                scored = calls.judge(scored, outcome) or scored
-            if isinstance(scored, Rejected):
-                rejections.append((record, scored))
+            try:
+                rejected = self._judge(calls, record, outcome)
+            except Exception as error:
+                raise PoisonError(record.topic, record.partition, record.offset) from error
+            if rejected is not None:
+                rejections.append((record, rejected))
         outcome.rejected = len(rejections)
         await self._write(calls, outcome, rejections)
         self.next_offset = records[-1].offset + 1
         return outcome
+
+    def _judge(self, calls: Calls, record: Record, outcome: Outcome) -> Rejected | None:
+        if record.place in self.skip:
+            return SKIPPED
+        scored = decode_scored(record.value)
+        if isinstance(scored, Rejected):
+            return scored
+        self.seen_at[scored.source.lane] = self.now_ms()
+        return calls.judge(scored, outcome)
 
     def now_ms(self) -> int:
         return int(self.clock() * 1000)
@@ -118,7 +177,7 @@ class Judged:
         return clocks
 
     async def tick(self, clocks: dict[str, int]) -> Outcome:
-        """Lets happen what is due by these clocks; returns when all effects are delivered."""
+        """Lets happen what is due by these clocks; returns when all effects are delivered. Raises FencedError."""
         calls, outcome = await self.loading, Outcome()
         calls.tick(clocks, outcome)
         await self._write(calls, outcome, [])
@@ -126,6 +185,8 @@ class Judged:
 
     async def _write(self, calls: Calls, outcome: Outcome, rejections: Sequence[tuple[Record, Rejected]]) -> None:
         """Publishes in the order that the module's docstring promises."""
+        if self.lost:
+            raise FencedError("the partition was given up")
         effects = [self._rejection(*pair) for pair in rejections]
         effects += [self._event("alerts", self._linked(alert)) for alert in outcome.alerts]
         effects += [self._event("summaries", summary) for summary in outcome.summaries]
@@ -133,9 +194,12 @@ class Judged:
             self._out("state", call_id.encode(), encode(call) if call else None) for call_id, call in outcome.changed.items()
         ]
         positions = [self._out("state", POSITIONS_KEY, encode(calls.positions))] if outcome.judged or states else []
-        for step in (effects, states, positions):
-            if step:
-                await self.publisher.publish(step)
+        if effects or positions:
+            try:
+                await self.publisher.publish(effects, states, positions)
+            except BaseException:
+                self.lost = True  # what is in memory is ahead of what is stored
+                raise
 
     def _out(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header] = ()) -> Outgoing:
         return Outgoing(self.settings.topic(topic), self.partition, key, value, tuple(headers))
@@ -149,63 +213,3 @@ class Judged:
 
     def _rejection(self, record: Record, rejected: Rejected) -> Outgoing:
         return rejected_record(self.rejected.name, self.rejected.partitions, record, rejected, "judge")
-
-
-class Backlog:
-    """Whether what lay in calls.segments and calls.sentiment a moment ago has been judged, whoever scores it."""
-
-    def __init__(self, settings: Settings, topics: Mapping[str, Found]) -> None:
-        self.settings, self.topics = settings, topics
-        self.consumers: dict[str, AIOKafkaConsumer] = {}
-
-    async def scored(self, lane: str) -> bool:
-        """Whether the scorer's group has committed a source partition; one of a former topic has nothing left."""
-        segments = self.topics["segments"]
-        topic_id, _, partition = lane.rpartition(":")
-        if topic_id != segments.topic_id:
-            return True
-        return await self._done("score", TopicPartition(segments.name, int(partition)), None)
-
-    async def judged(self, judged: Judged) -> bool:
-        """Whether a partition of calls.sentiment is judged to its end."""
-        place = TopicPartition(self.topics["sentiment"].name, judged.partition)
-        return await self._done("judge", place, judged.next_offset)
-
-    async def _done(self, role: str, place: TopicPartition, next_offset: int | None) -> bool:
-        """Whether no record lies at or behind `next_offset` (None: what the role's group has committed). False as well when
-        no broker answers: then it is asked again at the next tick."""
-        try:
-            consumer = await self._consumer(role)
-            offset = next_offset if next_offset is not None else await consumer.committed(place) or 0
-            end = (await consumer.end_offsets([place]))[place]
-            return offset >= end or await _empty(consumer, place, offset, end)
-        except KafkaError:
-            return False
-
-    async def _consumer(self, role: str) -> AIOKafkaConsumer:
-        """A consumer that only asks about the role's group and never joins it."""
-        if role not in self.consumers:
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self.settings.bootstrap_servers,
-                group_id=f"{self.settings.group}-{role}",
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-            )
-            try:
-                await consumer.start()
-            except KafkaError:
-                await consumer.stop()
-                raise
-            self.consumers[role] = consumer
-        return self.consumers[role]
-
-    async def stop(self) -> None:
-        for consumer in self.consumers.values():
-            await consumer.stop()
-
-
-async def _empty(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> bool:
-    """Whether what lies there are no records, but the ends of a producer's transactions."""
-    consumer.assign([place])
-    consumer.seek(place, offset)
-    return not await consumer.getmany(timeout_ms=PEEK_MS, max_records=1) and bool(await consumer.position(place) >= end)

@@ -3,76 +3,56 @@
 `score_segments` takes raw bytes from calls.segments, scores them on a thread of its own and publishes to calls.sentiment;
 `judge_calls` takes those, advances the calls and publishes alerts, summaries and states. Each is an app with a consumer
 group of its own; `run` starts one or both in this process. How a batch is delivered and acknowledged: `delivery`.
+
+Slow is not dead: Faust's consumer sends its heartbeats from a thread of its own, so a long batch loses no partition, and
+how long a consumer may go without polling is no limit here; that offsets move is watched by /healthz.
 """
 
 import asyncio
-import collections
 import contextlib
 import logging
 import os
 import signal
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
 from typing import Any
 
 import faust
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
-from models.batching import take
 from models.sentiment import Scorer
-from streams.conversation import epoch_ms
-from streams.delivery import Event, Lane, Message, Outgoing, Publisher, rejected_record
-from streams.metrics import Counts
-from streams.pipeline import Outcome, score
-from streams.records import Record, Rejected, Scored
+from streams.agents import Context, Judging, Scoring
+from streams.backlog import Backlog
+from streams.delivery import Lane
+from streams.health import Progress, health
+from streams.publisher import Publisher
 from streams.settings import Settings
-from streams.state import Backlog, Judged
 from streams.topics import Found
-from streams.wire import encode, partition_of
 
 log = logging.getLogger("callpulse.worker")
 
-JUDGE_BATCH = 512
-BYTES_A_TOKEN = 4  # of a whole message: an estimate of its text's tokens that needs no tokenizer
-BATCHES = 4  # how many of the model's batches are taken at once, so that texts of similar length meet
 STOP_S = 4.0  # for what is under way when the worker is told to stop
-PROGRESS_S = 10.0
+REPORT_S = 10.0
+WATCH_S = 5.0
+NEVER_S = 7 * 86_400.0
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
 
 
 @dataclass
-class Context:
-    """What the roles of one worker share. `failure` is what stopped it, None after a signal."""
-
-    settings: Settings
-    topics: Mapping[str, Found]
-    counts: Counts = field(default_factory=Counts)
-    stop: asyncio.Event = field(default_factory=asyncio.Event)
-    failure: BaseException | None = None
-
-    def failed(self, error: BaseException, message: Message | None) -> None:
-        """Stops the worker, after a line that says where it stood."""
-        place = (
-            f"{message.topic} partition {message.partition} offset {message.offset}"
-            if message
-            else "no record: between batches"
-        )
-        log.critical("stopping on an unexpected error in the batch that begins at %s", place, exc_info=error)
-        self.failure = error
-        self.stop.set()
-
-
-@dataclass
 class Role:
-    """One agent with what it needs: started and stopped together."""
+    """One agent with what it needs: started and stopped together. `ready` is set while it takes part with all it needs."""
 
+    name: str
     app: faust.App
     lane: Lane
     publisher: Publisher
     ready: asyncio.Event
-    backlog: Backlog | None = None
+    backlog: Backlog
+    stopped: Callable[[], Awaitable[None]] | None = None
+    progress: Progress = field(default_factory=lambda: Progress(time.monotonic()))
 
     async def start(self) -> None:
         await self.publisher.start()
@@ -82,9 +62,42 @@ class Role:
     async def stop(self) -> None:
         await self.lane.close()
         await self.app.stop()
+        if self.stopped is not None:
+            await self.stopped()
         await self.publisher.stop()
-        if self.backlog is not None:
-            await self.backlog.stop()
+        await self.backlog.stop()
+
+    async def begin(self, context: Context, partitions: Iterable[Any]) -> None:
+        """Lets the lane go on with the partitions that are assigned now. What retention has deleted unread is said and
+        counted."""
+        places = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
+        try:
+            begins = await self.backlog.begins(places)
+        except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
+            log.warning("not known where the partitions of %s begin: %r", self.app.conf.id, error)
+            begins = {}
+        self.missed(context, {place: begin.lost for place, begin in begins.items()})
+        self.lane.resume({place: begin.offset for place, begin in begins.items()})
+
+    @staticmethod
+    def missed(context: Context, lost: Mapping[TopicPartition, int]) -> None:
+        for place, count in lost.items():
+            if count:
+                context.counts.lost += count
+                log.error("%s partition %d: %d records were deleted by retention unread", place.topic, place.partition, count)
+
+    async def watch(self, context: Context) -> None:
+        """Looks once how far the lane is, and what lies behind."""
+        jumps = [self.lane.jumps.popleft() for _ in range(len(self.lane.jumps))]
+        reached = dict(self.lane.done)
+        try:
+            self.missed(context, await self.backlog.deleted(jumps))
+            lags = await self.backlog.lags(reached)
+        except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
+            log.warning("%s: the broker does not say what is left to do: %r", self.name, error)
+            return
+        if self.lane.running.is_set():
+            self.progress.observe(reached, sum(lags.values()), self.lane.paused, time.monotonic())
 
 
 def make_app(settings: Settings, role: str, web: bool) -> faust.App:
@@ -98,13 +111,14 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        consumer_group_instance_id=f"{settings.instance_id}-{role}" if settings.instance_id else None,
         broker_session_timeout=profile.session_timeout,
         broker_heartbeat_interval=profile.heartbeat,
         broker_rebalance_timeout=30.0,
         broker_request_timeout=40.0,
-        broker_commit_interval=1.0,
+        broker_max_poll_interval=NEVER_S,
         broker_max_poll_records=2000,
-        stream_buffer_maxsize=8192,
+        stream_buffer_maxsize=2048,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         web_enabled=web and settings.web_port > 0,
@@ -114,177 +128,87 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
     )
 
 
-def record_of(message: Message) -> Record:
-    """Faust's message, whose timestamp is in seconds, as ours."""
-    return Record(
-        message.topic,
-        message.partition,
-        message.offset,
-        round((message.timestamp or 0) * 1000),
-        message.key,
-        message.value,
-        tuple(message.headers or ()),
-    )
-
-
 def score_app(context: Context, scorer: Scorer) -> Role:
     """calls.segments -> calls.sentiment. Stateless."""
-    settings, ready = context.settings, asyncio.Event()
-    app = make_app(settings, "score", web=True)
-    publisher = Publisher(settings)
+    settings = context.settings
+    app, publisher = make_app(settings, "score", web=True), Publisher(settings)
     lane = Lane(app, Scoring(context, scorer, publisher), context.failed)
+    role = Role("score", app, lane, publisher, asyncio.Event(), Backlog(settings, "score"))
 
-    @app.agent(app.topic(settings.topic("segments"), **RAW))
+    @app.agent(app.topic(settings.topic("segments"), acks=False, **RAW))
     async def score_segments(stream: Any) -> None:
         await lane.feed(stream.noack().events())
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:
+        role.ready.clear()
         await lane.settle()
 
     @app.on_partitions_assigned.connect(weak=False)
-    async def assigned(*_: Any, **__: Any) -> None:
-        lane.resume()
-        ready.set()
+    async def assigned(_app: Any, partitions: Iterable[Any], **_: Any) -> None:
+        await role.begin(context, partitions)
+        role.ready.set()
 
-    return Role(app, lane, publisher, ready)
-
-
-def utc_now() -> datetime:
-    return datetime.now(timezone.utc)
-
-
-class Scoring:
-    """The scorer's work on one batch: the model runs off the event loop, on one thread."""
-
-    tick = None
-
-    def __init__(self, context: Context, scorer: Scorer, publisher: Publisher) -> None:
-        self.settings, self.counts = context.settings, context.counts
-        self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
-        self.scorer, self.publisher = scorer, publisher
-        self.thread = ThreadPoolExecutor(1, "model")
-
-    def size(self, waiting: Iterable[Event]) -> int:
-        lengths = (len(event.message.value or b"") // BYTES_A_TOKEN for event in waiting)
-        return take(lengths, BATCHES * self.settings.batch_tokens)
-
-    async def work(self, batch: Sequence[Event]) -> None:
-        records = [record_of(event.message) for event in batch]
-        results = await asyncio.get_running_loop().run_in_executor(
-            self.thread, score, records, self.scorer, self.settings.policy, self.source.topic_id, utc_now
-        )
-        await self.publisher.publish(self._outgoing(*pair) for pair in zip(records, results, strict=True))
-
-    def _outgoing(self, record: Record, result: Scored | Rejected) -> Outgoing:
-        self.counts.received += 1
-        if isinstance(result, Rejected):
-            self.counts.rejected += 1
-            return rejected_record(self.rejected.name, self.rejected.partitions, record, result, "score")
-        self.counts.scored += result.sentiment is not None
-        self.counts.skipped += result.sentiment is None
-        key = result.call_id.encode()
-        self.counts.mis_keyed += key != record.key
-        partition = partition_of(result.call_id, self.sentiment.partitions)
-        timestamp = min(record.timestamp, epoch_ms(result.scored_at))  # this topic need not take as much ahead as the input
-        return Outgoing(self.sentiment.name, partition, key, encode(result), timestamp=timestamp)
+    return role
 
 
 def judge_app(context: Context, web: bool) -> Role:
     """calls.sentiment -> calls.alerts, calls.summaries, calls.state. Keyed by call."""
     settings = context.settings
-    app = make_app(settings, "judge", web)
-    publisher = Publisher(settings)
+    app, publisher = make_app(settings, "judge", web), Publisher(settings)
     judging = Judging(context, publisher)
     lane = Lane(app, judging, context.failed)
+    role = Role("judge", app, lane, publisher, judging.ready, Backlog(settings, "judge"), judging.stop)
 
-    @app.agent(app.topic(settings.topic("sentiment"), **RAW))
+    @app.agent(app.topic(settings.topic("sentiment"), acks=False, **RAW))
     async def judge_calls(stream: Any) -> None:
         await lane.feed(stream.noack().events())
 
     @app.on_partitions_revoked.connect(weak=False)
-    async def revoked(_app: Any, partitions: Iterable[Any], **_: Any) -> None:
+    async def revoked(*_: Any, **__: Any) -> None:
         await lane.settle()
-        judging.drop(tp.partition for tp in partitions)
+        judging.drop()
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_app: Any, partitions: Iterable[Any], **_: Any) -> None:
-        judging.own(tp.partition for tp in partitions if tp.topic == settings.topic("sentiment"))
-        lane.resume()
+        judging.drop()
+        judging.own(tp.partition for tp in partitions)
+        await role.begin(context, partitions)
 
-    return Role(app, lane, publisher, judging.ready, judging.backlog)
-
-
-class Judging:
-    """The judge's work on one batch, partition by partition, and what falls due while nothing arrives."""
-
-    def __init__(self, context: Context, publisher: Publisher) -> None:
-        self.context, self.publisher = context, publisher
-        self.judged: dict[int, Judged] = {}
-        self.ready = asyncio.Event()
-        self.backlog = Backlog(context.settings, context.topics)
-
-    def own(self, partitions: Iterable[int]) -> None:
-        """Starts to load what this worker now judges; another may have judged it meanwhile, so nothing is kept."""
-        for partition in partitions:
-            self.judged[partition] = Judged(self.context.settings, partition, self.context.topics, self.publisher)
-        waiting = asyncio.gather(*(judged.loading for judged in self.judged.values()))
-        waiting.add_done_callback(self._loaded)
-
-    def _loaded(self, waiting: "asyncio.Future[Any]") -> None:
-        if waiting.cancelled() or isinstance(error := waiting.exception(), asyncio.CancelledError):
-            return  # a partition was taken away before it was loaded
-        if error is not None:
-            self.context.failed(error, None)
-        self.ready.set()
-
-    def drop(self, partitions: Iterable[int]) -> None:
-        for partition in partitions:
-            if judged := self.judged.pop(partition, None):
-                judged.loading.cancel()
-
-    def size(self, waiting: Iterable[Event]) -> int:
-        return take((1 for _ in waiting), JUDGE_BATCH)
-
-    async def work(self, batch: Sequence[Event]) -> None:
-        by_partition: dict[int, list[Record]] = collections.defaultdict(list)
-        for event in batch:
-            by_partition[event.message.partition].append(record_of(event.message))
-        outcomes = await asyncio.gather(*(self.judged[p].judge(records) for p, records in by_partition.items()))
-        self._count(outcomes)
-
-    async def tick(self) -> None:
-        """What is due happens once the partition is drained, so that lag never ends a call early."""
-        loaded = [judged for judged in self.judged.values() if judged.loading.done()]
-        due = [(judged, clocks) for judged in loaded if (clocks := await judged.due_clocks())]
-        for judged, clocks in due:
-            drained = {lane: clock for lane, clock in clocks.items() if await self.backlog.scored(lane)}
-            if drained and await self.backlog.judged(judged):
-                self._count([await judged.tick(drained)])
-
-    def _count(self, outcomes: Iterable[Outcome]) -> None:
-        counts = self.context.counts
-        for outcome in outcomes:
-            counts.judged += outcome.judged
-            counts.repeats += outcome.repeats
-            counts.rejected += outcome.rejected
-            counts.alerts += len(outcome.alerts)
-            counts.summaries += len(outcome.summaries)
+    return role
 
 
-def run(settings: Settings, found: Mapping[str, Found], scorer: Scorer | None, judge: bool) -> int:
+def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
+    """/healthz, 503 when nothing has moved for long though there is something to do; /readyz, 503 until every agent has its
+    share of the partitions and their states (the model was warm before)."""
+
+    @app.page("/healthz")
+    async def healthz(web: Any, _request: Any) -> Any:
+        progress = {role.name: role.progress for role in roles}
+        alive, said = health(progress, context.settings.stall_s, time.monotonic())
+        return web.json(said, status=200 if alive else 503)
+
+    @app.page("/readyz")
+    async def readyz(web: Any, _request: Any) -> Any:
+        waiting = [role.name for role in roles if not role.ready.is_set()]
+        return web.json({"status": "not ready" if waiting else "ready", "waiting_for": waiting}, status=503 if waiting else 200)
+
+
+def run(settings: Settings, found: Mapping[str, Found], scorer: Scorer | None, judge: bool, skip: Iterable[str] = ()) -> int:
     """Runs the scorer (when one is given) and the judge until a signal or a failure. Returns the exit code: 0 after SIGTERM,
-    130 after SIGINT, 1 after a failure."""
-    return asyncio.run(_run(settings, found, scorer, judge))
+    130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected."""
+    if scorer is not None:
+        scorer.score(["warm up"])
+    return asyncio.run(_run(Context(settings, found, frozenset(skip)), scorer, judge))
 
 
-async def _run(settings: Settings, found: Mapping[str, Found], scorer: Scorer | None, judge: bool) -> int:
-    context = Context(settings, found)
+async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:
     roles = [score_app(context, scorer)] if scorer is not None else []
     roles += [judge_app(context, web=scorer is None)] if judge else []
+    serve(roles[0].app, context, roles)
     with _signals(context.stop) as received:
         tasks = [asyncio.create_task(_supervised(role, context)) for role in roles]
-        tasks.append(asyncio.create_task(_report(context, roles)))
+        tasks += [asyncio.create_task(_report(context, roles)), asyncio.create_task(_watch(context, roles))]
         await context.stop.wait()
     for task in tasks:
         task.cancel()
@@ -319,27 +243,36 @@ async def _supervised(role: Role, context: Context) -> None:
         if not context.stop.is_set():
             raise role.app.crash_reason or RuntimeError("Faust has stopped by itself")
     except Exception as error:
-        context.failed(error, None)
+        context.failed(error, [])
+
+
+async def _watch(context: Context, roles: Sequence[Role]) -> None:
+    while True:
+        await asyncio.sleep(min(WATCH_S, context.settings.stall_s / 4))
+        for role in roles:
+            await role.watch(context)
 
 
 async def _report(context: Context, roles: Sequence[Role]) -> None:
-    """One line when the worker is ready, then one every ten seconds in which something came."""
+    """One line when the worker is ready, then one every ten seconds in which something came or is left to do."""
     for role in roles:
         await role.ready.wait()
     log.info("ready")
     before = ""
     while True:
-        await asyncio.sleep(PROGRESS_S)
-        if str(context.counts) != before:
-            before = str(context.counts)
-            log.info("%s", before)
+        await asyncio.sleep(REPORT_S)
+        behind = ", ".join(f"{role.progress.lag:,} to {role.name}" for role in roles if role.progress.lag)
+        line = f"{context.counts}{f'; lag: {behind}' if behind else ''}"
+        if paused := [role.name for role in roles if role.progress.paused]:
+            log.warning("overloaded: consumption pauses until there is room (%s); %s", ", ".join(paused), line)
+        elif line != before:
+            log.info("%s", line)
+        before = line
 
 
 async def _stopped(roles: Sequence[Role]) -> bool:
     """Stops them all; whether that was done within STOP_S."""
     stops = [asyncio.create_task(role.stop()) for role in roles]
-    if not stops:
-        return True
     _, late = await asyncio.wait(stops, timeout=STOP_S)
     for stop in stops:
         if stop.done() and (error := stop.exception()) is not None:

@@ -1,0 +1,240 @@
+"""What the two agents do with a batch: Scoring and Judging, as the lanes call them. Faust is not known here."""
+
+import asyncio
+import collections
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from typing import Any
+
+from aiokafka import TopicPartition
+
+from models.batching import take
+from models.sentiment import Scorer
+from streams.backlog import Backlog
+from streams.conversation import epoch_ms
+from streams.delivery import Event, Message
+from streams.errors import FencedError, PoisonError
+from streams.metrics import Counts
+from streams.pipeline import Outcome, score
+from streams.publisher import Outgoing, Publisher, rejected_record
+from streams.records import Record, Rejected, Scored
+from streams.settings import Settings
+from streams.state import SKIPPED, Judged
+from streams.topics import Found
+from streams.wire import encode, partition_of
+
+log = logging.getLogger("callpulse.worker")
+
+JUDGE_BATCH = 512
+BYTES_A_TOKEN = 4  # of a whole message: an estimate of its text's tokens that needs no tokenizer
+BATCHES = 4  # how many of the model's batches are taken at once, so that texts of similar length meet
+BLAME_S = 5.0  # for finding the record of a batch at which the scorer fails
+
+
+def anchored() -> Callable[[], float]:
+    """A clock in seconds since 1970 that goes on evenly when the wall's is set forward or back: read once, then counted."""
+    anchor = time.time() - time.monotonic()
+    return lambda: anchor + time.monotonic()
+
+
+@dataclass
+class Context:
+    """What the agents of one worker share. `failure` is what stopped it, None after a signal; `skip` has the places of records
+    that go to calls.rejected unseen."""
+
+    settings: Settings
+    topics: Mapping[str, Found]
+    skip: frozenset[str] = frozenset()
+    counts: Counts = field(default_factory=Counts)
+    clock: Callable[[], float] = field(default_factory=anchored)
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    failure: BaseException | None = None
+
+    def failed(self, error: BaseException, batch: Sequence[Message]) -> None:
+        """Stops the worker, after a line that says where it stood."""
+        if isinstance(error, PoisonError):
+            log.critical(
+                "stopping on an unexpected error at %s; `callpulse worker --skip %s` sends that record to %s instead",
+                error,
+                error.place,
+                self.topics["rejected"].name,
+                exc_info=error.__cause__,
+            )
+        else:
+            log.critical("stopping on an unexpected error %s", _described(batch), exc_info=error)
+        self.failure = error
+        self.stop.set()
+
+
+def _described(batch: Sequence[Message]) -> str:
+    if not batch:
+        return "between batches"
+    first = batch[0]
+    return f"in a batch of {len(batch)} that begins at {first.topic} partition {first.partition} offset {first.offset}"
+
+
+def record_of(message: Message) -> Record:
+    """Faust's message, whose timestamp is in seconds, as ours."""
+    return Record(
+        message.topic,
+        message.partition,
+        message.offset,
+        round((message.timestamp or 0) * 1000),
+        message.key,
+        message.value,
+        tuple(message.headers or ()),
+    )
+
+
+class Scoring:
+    """The scorer's work on one batch: the model runs off the event loop, on one thread."""
+
+    tick = None
+
+    def __init__(self, context: Context, scorer: Scorer, publisher: Publisher) -> None:
+        self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
+        self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
+        self.scorer, self.publisher = scorer, publisher
+        self.thread = ThreadPoolExecutor(1, "model")
+
+    def size(self, waiting: Iterable[Event]) -> int:
+        lengths = (len(event.message.value or b"") // BYTES_A_TOKEN for event in waiting)
+        return take(lengths, BATCHES * self.settings.batch_tokens)
+
+    async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
+        """Raises PoisonError at a record that the scorer fails on."""
+        records = [record_of(event.message) for event in batch]
+        kept = [record for record in records if record.place not in self.skip]
+        try:
+            results = iter(await self._score(kept))
+        except Exception:
+            await self._blame(kept)
+            raise
+        pairs = [(record, SKIPPED if record.place in self.skip else next(results)) for record in records]
+        await self.publisher.publish([self._outgoing(*pair) for pair in pairs])
+        return batch
+
+    async def _score(self, records: Sequence[Record]) -> Sequence[Scored | Rejected]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self.thread, score, records, self.scorer, self.settings.policy, self.source.topic_id, self._now
+        )
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self.clock(), timezone.utc)
+
+    async def _blame(self, records: Sequence[Record]) -> None:
+        """Raises PoisonError for the first record that fails by itself; returns when none does, or not soon enough."""
+        deadline = time.monotonic() + BLAME_S
+        for record in records:
+            if time.monotonic() > deadline:
+                return
+            try:
+                await self._score([record])
+            except Exception as error:
+                raise PoisonError(record.topic, record.partition, record.offset) from error
+
+    def _outgoing(self, record: Record, result: Scored | Rejected) -> Outgoing:
+        self.counts.received += 1
+        if isinstance(result, Rejected):
+            self.counts.rejected += 1
+            return rejected_record(self.rejected.name, self.rejected.partitions, record, result, "score")
+        self.counts.scored += result.sentiment is not None
+        self.counts.skipped += result.sentiment is None
+        key = result.call_id.encode()
+        self.counts.mis_keyed += key != record.key
+        partition = partition_of(result.call_id, self.sentiment.partitions)
+        timestamp = min(record.timestamp, epoch_ms(result.scored_at))  # this topic need not take as much ahead as the input
+        return Outgoing(self.sentiment.name, partition, key, encode(result), timestamp=timestamp)
+
+
+class Judging:
+    """The judge's work on one batch, partition by partition, and what falls due while nothing arrives."""
+
+    def __init__(self, context: Context, publisher: Publisher) -> None:
+        self.context, self.publisher = context, publisher
+        self.judged: dict[int, Judged] = {}
+        self.ready = asyncio.Event()
+        self.loading: asyncio.Future[Any] | None = None
+        self.closing: set[asyncio.Task[None]] = set()
+        self.scored, self.judged_to = Backlog(context.settings, "score"), Backlog(context.settings, "judge")
+
+    def own(self, partitions: Iterable[int]) -> None:
+        """Starts to load what this worker now judges; another may have judged it meanwhile, so nothing is kept."""
+        context = self.context
+        for p in partitions:
+            self.judged[p] = Judged(context.settings, p, context.topics, self.publisher, context.clock, context.skip)
+        self.loading = asyncio.gather(*(judged.loading for judged in self.judged.values()))
+        self.loading.add_done_callback(self._loaded)
+
+    def _loaded(self, waiting: "asyncio.Future[Any]") -> None:
+        if waiting.cancelled() or isinstance(error := waiting.exception(), asyncio.CancelledError):
+            return  # a partition was taken away before it was loaded
+        if error is not None:
+            self.context.failed(error, [])
+        elif waiting is self.loading:
+            self.ready.set()
+
+    def drop(self) -> None:
+        """Gives all partitions up: what is not assigned again is another worker's."""
+        self.ready.clear()
+        self.loading = None
+        for judged in self.judged.values():
+            closing = asyncio.create_task(judged.close())
+            self.closing.add(closing)
+            closing.add_done_callback(self.closing.discard)
+        self.judged = {}
+
+    async def stop(self) -> None:
+        self.drop()
+        await asyncio.gather(*self.closing, self.scored.stop(), self.judged_to.stop())
+
+    def size(self, waiting: Iterable[Event]) -> int:
+        return take((1 for _ in waiting), JUDGE_BATCH)
+
+    async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
+        by_partition: dict[int, list[Record]] = collections.defaultdict(list)
+        for event in batch:
+            by_partition[event.message.partition].append(record_of(event.message))
+        judging = (self._attempt(p, lambda j, r=records: j.judge(r)) for p, records in by_partition.items())  # type: ignore[misc]
+        delivered = dict(zip(by_partition, await asyncio.gather(*judging), strict=True))
+        return [event for event in batch if delivered[event.message.partition]]
+
+    async def _attempt(self, partition: int, act: Callable[[Judged], Any]) -> bool:
+        """Acts on a partition; false where another worker has taken it over: then it is that one's to judge."""
+        judged = self.judged.get(partition)
+        if judged is None or judged.lost:
+            return False
+        try:
+            self._count(await act(judged))
+        except FencedError as error:
+            log.warning("partition %d is judged by another worker now: %s", partition, error)
+            return False
+        return True
+
+    async def tick(self) -> None:
+        """What is due happens once the partition is drained, so that lag never ends a call early."""
+        loaded = [judged for judged in self.judged.values() if judged.loading.done() and not judged.lost]
+        due = [(judged, clocks) for judged in loaded if (clocks := await judged.due_clocks())]
+        for judged, clocks in due:
+            drained = {lane: clock for lane, clock in clocks.items() if await self._scored(lane)}
+            place = TopicPartition(judged.topic.name, judged.partition)
+            if drained and await self.judged_to.done(place, judged.next_offset):
+                await self._attempt(judged.partition, lambda j, clocks=drained: j.tick(clocks))  # type: ignore[misc]
+
+    async def _scored(self, lane: str) -> bool:
+        """Whether the scorer's group is through with a source partition; one of a former topic has nothing left."""
+        segments = self.context.topics["segments"]
+        topic_id, _, partition = lane.rpartition(":")
+        return topic_id != segments.topic_id or await self.scored.done(TopicPartition(segments.name, int(partition)), None)
+
+    def _count(self, outcome: Outcome) -> None:
+        counts = self.context.counts
+        counts.judged += outcome.judged
+        counts.repeats += outcome.repeats
+        counts.rejected += outcome.rejected
+        counts.alerts += len(outcome.alerts)
+        counts.summaries += len(outcome.summaries)

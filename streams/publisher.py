@@ -1,0 +1,137 @@
+"""Records out: in batches a partition, in order, returned only when the broker has them; in one transaction where it must be.
+
+A broker that goes away is waited for, however long; what it refuses for good is a DeliveryError, after which the process ends.
+"""
+
+import asyncio
+import collections
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import (
+    InvalidProducerEpoch,
+    InvalidProducerIdMapping,
+    InvalidTxnState,
+    KafkaError,
+    ProducerFenced,
+)
+
+from streams.errors import DeliveryError, FencedError
+from streams.records import Record, Rejected
+from streams.settings import Settings
+from streams.wire import Header, rejection
+
+MOST_BYTES = 1_000_000  # of a record; brokers take a little more by default, and a compressed batch may have held more
+BATCH_BYTES = 1 << 18
+TRANSACTION_S = 60.0  # after which the broker aborts a transaction whose producer is gone, if no other takes its place
+RETRY_S = 1.0
+GONE = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
+"""A transaction ends so when another producer has taken over its id, or when the broker has given it up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A record to be published; `timestamp` in ms since 1970, None for the time of sending."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[Header, ...] = ()
+    timestamp: int | None = None
+
+
+def rejected_record(topic: str, partitions: int, record: Record, rejected: Rejected, stage: str) -> Outgoing:
+    """The original for calls.rejected, untouched; of one that is too large for any topic only where it lies, and why."""
+    size = sum(len(part or b"") for part in (record.key, record.value)) + sum(len(n) + len(v or b"") for n, v in record.headers)
+    if size > MOST_BYTES:
+        record = replace(record, key=None, value=None, headers=())
+    headers = tuple(rejection(record, rejected, stage))
+    return Outgoing(topic, record.partition % partitions, record.key, record.value, headers)
+
+
+class Publisher:
+    """Publishes step by step: each is delivered before the next is sent. Order holds within a partition."""
+
+    def __init__(self, settings: Settings, **transactions: Any) -> None:
+        profile = settings.profile
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=settings.bootstrap_servers,
+            enable_idempotence=profile.idempotent,
+            acks="all",
+            max_batch_size=1 if profile.batch_records == 1 else BATCH_BYTES,
+            **transactions,
+        )
+        # aiokafka gives up a batch whose partition has been without a leader for its request timeout; the batches behind it
+        # would still be sent, out of order. A broker that is away is waited for instead.
+        self._producer._message_accumulator._batch_ttl = float("inf")
+
+    async def start(self) -> None:
+        """Connects; waits for a broker that does not answer."""
+        while True:
+            try:
+                await self._producer.start()
+                return
+            except KafkaError as error:
+                if not error.retriable:
+                    raise
+                await asyncio.sleep(RETRY_S)
+
+    async def stop(self) -> None:
+        await self._producer.stop()
+
+    async def publish(self, *steps: Iterable[Outgoing]) -> None:
+        """Returns when every record is delivered; raises DeliveryError when one is refused."""
+        for step in steps:
+            await self._deliver(step)
+
+    async def _deliver(self, records: Iterable[Outgoing]) -> None:
+        by_partition: dict[tuple[str, int], list[Outgoing]] = collections.defaultdict(list)
+        for record in records:
+            by_partition[record.topic, record.partition].append(record)
+        try:
+            await asyncio.gather(*(self._send(*place, batch) for place, batch in by_partition.items()))
+        except KafkaError as error:
+            names = ", ".join(sorted({topic for topic, _ in by_partition}))
+            raise DeliveryError(f"a record was not delivered to {names}: {error!r}") from error
+
+    async def _send(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
+        """One batch after the other: were one refused while the next is under way, its records would come too late."""
+        batch = self._producer.create_batch()
+        for record in records:
+            if not _append(batch, record):
+                await (await self._producer.send_batch(batch, topic, partition=partition))
+                batch = self._producer.create_batch()
+                if not _append(batch, record):
+                    raise DeliveryError(f"a record for {topic} is larger than a batch")
+        await (await self._producer.send_batch(batch, topic, partition=partition))
+
+
+def _append(batch: Any, record: Outgoing) -> bool:
+    added = batch.append(key=record.key, value=record.value, timestamp=record.timestamp, headers=list(record.headers))
+    return added is not None
+
+
+class Transactions(Publisher):
+    """Publishes all steps in one transaction: readers of committed records see all of it or nothing.
+
+    From its start on, whoever used the same id before is fenced off: what it had begun is aborted, what it tries is refused.
+    """
+
+    def __init__(self, settings: Settings, transactional_id: str) -> None:
+        super().__init__(settings, transactional_id=transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1000))
+
+    async def publish(self, *steps: Iterable[Outgoing]) -> None:
+        """Raises FencedError when the id has been taken over."""
+        try:
+            await self._producer.begin_transaction()
+            await self._deliver(chain(*steps))
+            await self._producer.commit_transaction()
+        except (DeliveryError, KafkaError) as error:
+            cause = error.__cause__ if isinstance(error, DeliveryError) else error
+            if isinstance(cause, GONE):
+                raise FencedError(f"another producer has taken over: {cause!r}") from error
+            raise DeliveryError(f"a transaction was not committed: {cause!r}") from error
