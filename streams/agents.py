@@ -4,7 +4,7 @@ import asyncio
 import collections
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -14,6 +14,7 @@ from aiokafka import TopicPartition
 
 from models.batching import take
 from models.sentiment import Scorer
+from streams.access import denied
 from streams.backlog import Backlog
 from streams.conversation import epoch_ms
 from streams.delivery import Event, Message
@@ -64,6 +65,8 @@ class Context:
                 self.topics["rejected"].name,
                 exc_info=error.__cause__,
             )
+        elif right := denied(error):
+            log.critical("stopping %s: %s. %s", _described(batch), right, error)
         else:
             log.critical("stopping on an unexpected error %s", _described(batch), exc_info=error)
         self.failure = error
@@ -152,10 +155,11 @@ class Scoring:
 
 
 class Judging:
-    """The judge's work on one batch, partition by partition, and what falls due while nothing arrives."""
+    """The judge's work on one batch, partition by partition, and what falls due while nothing arrives. `member` says, by asking
+    the broker, whether this worker is still in the group."""
 
-    def __init__(self, context: Context, publisher: Publisher) -> None:
-        self.context, self.publisher = context, publisher
+    def __init__(self, context: Context, publisher: Publisher, member: Callable[[], Awaitable[bool]]) -> None:
+        self.context, self.publisher, self.member = context, publisher, member
         self.judged: dict[int, Judged] = {}
         self.ready = asyncio.Event()
         self.loading: asyncio.Future[Any] | None = None
@@ -164,11 +168,13 @@ class Judging:
 
     def own(self, partitions: Iterable[int]) -> None:
         """Starts to load what this worker now judges; another may have judged it meanwhile, so nothing is kept."""
-        context = self.context
-        for p in partitions:
-            self.judged[p] = Judged(context.settings, p, context.topics, self.publisher, context.clock, context.skip)
+        self.judged = {partition: self._opened(partition) for partition in partitions}
         self.loading = asyncio.gather(*(judged.loading for judged in self.judged.values()))
         self.loading.add_done_callback(self._loaded)
+
+    def _opened(self, partition: int) -> Judged:
+        context = self.context
+        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip)
 
     def _loaded(self, waiting: "asyncio.Future[Any]") -> None:
         if waiting.cancelled() or isinstance(error := waiting.exception(), asyncio.CancelledError):
@@ -183,9 +189,7 @@ class Judging:
         self.ready.clear()
         self.loading = None
         for judged in self.judged.values():
-            closing = asyncio.create_task(judged.close())
-            self.closing.add(closing)
-            closing.add_done_callback(self.closing.discard)
+            self._close(judged)
         self.judged = {}
 
     async def stop(self) -> None:
@@ -203,17 +207,27 @@ class Judging:
         delivered = dict(zip(by_partition, await asyncio.gather(*judging), strict=True))
         return [event for event in batch if delivered[event.message.partition]]
 
-    async def _attempt(self, partition: int, act: Callable[[Judged], Any]) -> bool:
-        """Acts on a partition; false where another worker has taken it over: then it is that one's to judge."""
+    async def _attempt(self, partition: int, act: Callable[[Judged], Awaitable[Outcome]]) -> bool:
+        """Acts on a partition; false where another worker has taken it over: then it is that one's to judge. A partition whose
+        transaction the broker has given up, though it is still this worker's, is opened anew, from what is stored."""
         judged = self.judged.get(partition)
-        if judged is None or judged.lost:
-            return False
-        try:
-            self._count(await act(judged))
-        except FencedError as error:
-            log.warning("partition %d is judged by another worker now: %s", partition, error)
-            return False
-        return True
+        while judged is not None:
+            try:
+                self._count(await act(judged))
+                return True
+            except FencedError as error:
+                log.warning("partition %d: %s", partition, error)
+            if self.judged.get(partition) is not judged or not await self.member():
+                return False
+            await self._close(judged)
+            judged = self.judged[partition] = self._opened(partition)
+        return False
+
+    def _close(self, judged: Judged) -> "asyncio.Task[None]":
+        closing = asyncio.create_task(judged.close())
+        self.closing.add(closing)
+        closing.add_done_callback(self.closing.discard)
+        return closing
 
     async def tick(self) -> None:
         """What is due happens once the partition is drained, so that lag never ends a call early."""

@@ -94,7 +94,7 @@ class Lane:
         self.tasks: list[asyncio.Task[None]] = []
         self.done: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
-        self.expected: dict[TopicPartition, int] = {}
+        self.expected: dict[tuple[TopicPartition, int], int] = {}
         self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
         self.assignment = 0  # counts them: what was begun under one is not acknowledged under the next
         self.committing = asyncio.Lock()
@@ -117,9 +117,10 @@ class Lane:
 
     def _expect(self, message: Message) -> None:
         place = TopicPartition(message.topic, message.partition)
-        if message.offset > (expected := self.expected.get(place, message.offset)):
+        stretch = place, message.generation_id  # between two of them another worker may have gone on
+        if message.offset > (expected := self.expected.get(stretch, message.offset)):
             self.jumps.append((place, expected, message.offset))
-        self.expected[place] = message.offset + 1
+        self.expected[stretch] = message.offset + 1
 
     def start(self) -> None:
         self.tasks = [asyncio.create_task(self._drain()), asyncio.create_task(self._keep_committing())]
@@ -144,6 +145,8 @@ class Lane:
     def resume(self, begin: Mapping[TopicPartition, int]) -> None:
         """Goes on, with the partitions of a new generation, which were committed up to these offsets."""
         self.done, self.committed = dict(begin), dict(begin)
+        generation = self.app.consumer_generation_id
+        self.expected = {(place, generation): offset for place, offset in begin.items()} | self.expected
         self.running.set()
 
     async def close(self) -> None:
@@ -154,17 +157,17 @@ class Lane:
             task.cancel()
 
     async def commit(self, again: bool = False) -> bool:
-        """Commits what is done and not yet committed (`again`: all). False when the group has moved on without this worker:
-        then it is redelivered."""
+        """Commits what is done and not yet committed. False when the group has moved on without this worker: then it is
+        redelivered. With `again` everything is committed anew: true proves that this worker is a member."""
         async with self.committing:
             done = {place: offset for place, offset in self.done.items() if again or self.committed.get(place) != offset}
             if not done:
-                return True
-            if moved_on := not await self.app.consumer._commit(done):
-                log.warning("not committed, as the group has moved on: what was done is redelivered and known again")
-            else:
+                return not again
+            if accepted := await self.app.consumer._commit(done):
                 self.committed |= done
-            return not moved_on
+            else:
+                log.warning("not committed, as the group has moved on: what was done is redelivered and known again")
+            return bool(accepted)
 
     async def _keep_committing(self) -> None:
         try:

@@ -5,9 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from models.errors import ModelError
-from streams import topics
+from streams import security, topics
 from streams.errors import CallpulseError
 from streams.settings import Settings
+
+
+TRANSACTIONS = "alerts and summaries exactly once for consumers of committed records (isolation.level=read_committed)"
+NO_TRANSACTIONS = (
+    "at least once: this broker has no transactions; a repeated alert has the same ce_id, by which consumers drop it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,20 +27,31 @@ class Check:
 
 def examine(settings: Settings, load: Callable[[Settings], Any]) -> Iterator[Check]:
     """Broker, topics, delivery, model and device, as they are found; never raises for what it looks for."""
+    yield _security(settings)
     try:
         with topics.admin(settings) as client:
             yield Check("broker", "ok", f"answers at {settings.bootstrap_servers}")
-            yield _topics(settings, topics.found(client, settings))
+            yield _topics(settings, client)
     except CallpulseError as error:
         yield Check("broker", "failed", str(error))
         yield Check("topics", "skipped", "no broker")
-    yield Check("delivery", "ok", "at least once: a repeated alert has the same ce_id, by which consumers drop it")
+    yield Check("delivery", "ok", TRANSACTIONS if settings.profile.transactions else NO_TRANSACTIONS)
     yield _model(settings, load)
 
 
-def _topics(settings: Settings, found: dict[str, topics.Found]) -> Check:
+def _security(settings: Settings) -> Check:
     try:
+        security.client(settings)
+    except CallpulseError as error:
+        return Check("security", "failed", str(error))
+    return Check("security", "ok", security.described(settings))
+
+
+def _topics(settings: Settings, client: Any) -> Check:
+    try:
+        found = topics.found(client, settings)
         topics.check(found, settings)
+        topics.permit(found)
     except CallpulseError as error:
         return Check("topics", "failed", str(error))
     return Check("topics", "ok", f"all six with prefix {settings.prefix!r}, {found['sentiment'].partitions} partitions judged")

@@ -22,6 +22,7 @@ from streams.errors import FencedError, PoisonError, TopicsError
 from streams.pipeline import Calls, Outcome
 from streams.publisher import Outgoing, Publisher, Transactions, rejected_record
 from streams.records import Alert, Record, Rejected, Summary
+from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
 from streams.wire import POSITIONS_KEY, Header, cloud_event, decode_positions, decode_scored, encode
@@ -59,7 +60,7 @@ async def _newest(settings: Settings, place: TopicPartition) -> dict[bytes, byte
     """The last value of each key; none where that was a tombstone."""
     newest: dict[bytes, bytes] = {}
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers,
+        **aio_client(settings),
         enable_auto_commit=False,
         isolation_level="read_committed",
         max_partition_fetch_bytes=FETCH_BYTES,
@@ -136,7 +137,7 @@ class Judged:
     async def judge(self, records: Sequence[Record]) -> Outcome:
         """Judges records of calls.sentiment in order; returns when all effects are delivered. Raises FencedError when
         another worker has taken the partition over, PoisonError at a record that the code fails on."""
-        calls, outcome = await self.loading, Outcome()
+        calls, outcome = await self._calls(), Outcome()
         rejections: list[tuple[Record, Rejected]] = []
         for record in records:
             try:
@@ -149,6 +150,15 @@ class Judged:
         await self._write(calls, outcome, rejections)
         self.next_offset = records[-1].offset + 1
         return outcome
+
+    async def _calls(self) -> Calls:
+        """Once they are loaded. Raises FencedError when the partition is given up before that."""
+        try:
+            return await self.loading
+        except asyncio.CancelledError as error:
+            if not self.lost:
+                raise
+            raise FencedError("given up before its states were loaded") from error
 
     def _judge(self, calls: Calls, record: Record, outcome: Outcome) -> Rejected | None:
         if record.place in self.skip:
@@ -168,7 +178,7 @@ class Judged:
         A drained lane's clock is the wall's, or the highest timestamp of the lane's records plus the time since it came,
         whichever is later: the second serves a replay, whose timestamps run ahead of the wall's.
         """
-        calls, now, clocks = await self.loading, self.now_ms(), {}
+        calls, now, clocks = await self._calls(), self.now_ms(), {}
         for lane, due in calls.next_due().items():
             since = now - self.seen_at.setdefault(lane, now)
             clock = max(now, calls.lanes[lane].clock + since) if lane in calls.lanes else now
@@ -178,7 +188,7 @@ class Judged:
 
     async def tick(self, clocks: dict[str, int]) -> Outcome:
         """Lets happen what is due by these clocks; returns when all effects are delivered. Raises FencedError."""
-        calls, outcome = await self.loading, Outcome()
+        calls, outcome = await self._calls(), Outcome()
         calls.tick(clocks, outcome)
         await self._write(calls, outcome, [])
         return outcome

@@ -29,6 +29,7 @@ from streams.backlog import Backlog
 from streams.delivery import Lane
 from streams.health import Progress, health
 from streams.publisher import Publisher
+from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
 
@@ -100,12 +101,25 @@ class Role:
             self.progress.observe(reached, sum(lags.values()), self.lane.paused, time.monotonic())
 
 
+def credentials(settings: Settings) -> Any:
+    """The same as aiokafka's clients take, in Faust's words; None without TLS and SASL."""
+    made = aio_client(settings)
+    context = made.get("ssl_context")
+    if tokens := made.get("sasl_oauth_token_provider"):
+        return faust.OAuthCredentials(oauth_cb=tokens, ssl_context=context)
+    if mechanism := made.get("sasl_mechanism"):
+        user, password = made["sasl_plain_username"], made["sasl_plain_password"]
+        return faust.SASLCredentials(username=user, password=password, mechanism=mechanism, ssl_context=context)
+    return faust.SSLCredentials(context) if context else None
+
+
 def make_app(settings: Settings, role: str, web: bool) -> faust.App:
     """A Faust app without tables, leader topic and automatic topics: membership, assignment, flow control, web server."""
     profile = settings.profile
     return faust.App(
         f"{settings.group}-{role}",
         broker="kafka://" + settings.bootstrap_servers.replace(",", ";kafka://"),
+        broker_credentials=credentials(settings),
         store="memory://",
         datadir=tempfile.gettempdir(),
         topic_allow_declare=False,
@@ -156,7 +170,7 @@ def judge_app(context: Context, web: bool) -> Role:
     """calls.sentiment -> calls.alerts, calls.summaries, calls.state. Keyed by call."""
     settings = context.settings
     app, publisher = make_app(settings, "judge", web), Publisher(settings)
-    judging = Judging(context, publisher)
+    judging = Judging(context, publisher, member=lambda: lane.commit(again=True))
     lane = Lane(app, judging, context.failed)
     role = Role("judge", app, lane, publisher, judging.ready, Backlog(settings, "judge"), judging.stop)
 
@@ -275,7 +289,7 @@ async def _stopped(roles: Sequence[Role]) -> bool:
     stops = [asyncio.create_task(role.stop()) for role in roles]
     _, late = await asyncio.wait(stops, timeout=STOP_S)
     for stop in stops:
-        if stop.done() and (error := stop.exception()) is not None:
+        if stop.done() and (error := asyncio.CancelledError() if stop.cancelled() else stop.exception()) is not None:
             log.error("not stopped cleanly; what was under way will be redelivered: %r", error)
             late.add(stop)
     if any(not stop.done() for stop in late):

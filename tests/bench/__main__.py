@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count, islice
@@ -29,12 +29,12 @@ import models
 from models.batching import take
 from models.sentiment import Scorer
 from streams import topics
+from streams.agents import BATCHES, BYTES_A_TOKEN
 from streams.broker import embedded
 from streams.recording import read
 from streams.records import Record, Rejected, Scored, Segment
 from streams.settings import PROFILES, Settings, listed, variable
 from streams.wire import decode, decode_scored
-from streams.worker import BATCHES, BYTES_A_TOKEN
 from tests.broker.apache import apache_kafka
 
 CALLS = Path(__file__).parents[2] / "streams" / "calls"
@@ -69,12 +69,15 @@ def _wanted(decoded: Segment | Rejected, settings: Settings) -> bool:
     return isinstance(decoded, Segment) and settings.policy.skipped(decoded) is None
 
 
-def stream_per_second(settings: Settings, records: list[Record]) -> float:
+WORKER = (sys.executable, "-m", "streams", "worker")
+
+
+def stream_per_second(settings: Settings, records: list[Record], command: Sequence[str] = WORKER) -> float:
     """Messages per second of a worker, from its first scored batch to the last judged and committed message."""
     with topics.admin(settings) as client:
         topics.create(client, settings)
     load(settings, records)
-    with worker(settings) as process:
+    with worker(settings, command) as process:
         reader = topics.consumer(settings, f"{settings.group}-judge")
         places = [TopicPartition(settings.topic("sentiment"), p) for p in range(settings.partitions)]
         while sum(reader.committed(place) or 0 for place in places) < len(records):
@@ -106,9 +109,9 @@ def load(settings: Settings, records: list[Record]) -> None:
 
 
 @contextmanager
-def worker(settings: Settings) -> Iterator[subprocess.Popen[bytes]]:
+def worker(settings: Settings, command: Sequence[str] = WORKER) -> Iterator[subprocess.Popen[bytes]]:
     given = {variable(f.name): str(getattr(settings, f.name)) for f in listed()}
-    process = subprocess.Popen([sys.executable, "-m", "streams", "worker"], env=os.environ | given, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(command, env=os.environ | given, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:

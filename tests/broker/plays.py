@@ -102,11 +102,10 @@ def came_and_went(cluster: Cluster) -> Scene:
 
 
 BROKEN = """
-import os, sys
+import sys
 from models.sentiment import LexiconScorer
-from streams import cli, topics, worker
+from streams import cli, publisher
 from streams.errors import DeliveryError
-from streams.settings import from_mapping
 
 class Scorer(LexiconScorer):
     def score(self, texts):
@@ -114,47 +113,58 @@ class Scorer(LexiconScorer):
             raise RuntimeError("out of memory")
         return super().score(texts)
 
-class Publisher(worker.Publisher):
-    async def publish(self, records):
-        records = list(records)
-        if sys.argv[1] == "publisher" and any(record.topic.endswith("alerts") for record in records):
-            raise DeliveryError("the broker is full")
-        await super().publish(records)
+deliver = publisher.Publisher._deliver
 
-worker.Publisher = Publisher
-settings = from_mapping({}, os.environ)
-cli._logging("info")
-with topics.admin(settings) as client:
-    found = topics.found(client, settings)
-sys.exit(worker.run(settings, found, Scorer(), judge=True))
+async def broken(self, records):
+    records = list(records)
+    if sys.argv[1] == "publisher" and any(record.topic.endswith("alerts") for record in records):
+        raise DeliveryError("the broker is full")
+    await deliver(self, records)
+
+publisher.Publisher._deliver = broken
+cli._load = lambda settings: Scorer()
+cli.main(["worker", *sys.argv[2:]])
 """
+POISONED = 7
 
 
 def broken_twice(cluster: Cluster) -> Scene:
-    """A scorer that fails on one text, then a publisher that does not get alerts out, then a good worker."""
+    """A scorer that fails on one text, and goes on once that is skipped; a publisher that does not get alerts out; a good
+    worker."""
     began = now_ms() - 300_000
-    good = call("good", range(4), began, end=False)
-    text = b'{"call_id":"good","speaker":"customer","text":"unspeakable"}'
-    behind = [(b"good", text, began + 50_000), *call("behind", range(20), began + 50_000)]
+    good = call("good", range(POISONED), began, end=False)
+    poison = (b"good", b'{"call_id":"good","speaker":"customer","text":"unspeakable"}', began + 100_000)
+    behind = call("behind", range(20), began + 100_000, end=False)
+    more = call("more", range(20), began + 100_000)
+    broken: dict[str, Any] = {"command": (sys.executable, "-c", BROKEN)}
     with laid_out(own(cluster), segments=1) as laid:
-        with running(laid.settings, "scorer", command=(sys.executable, "-c", BROKEN)) as scorer:
-            laid.send(good)
-            laid.until(lambda _: committed(laid, "score", "segments") == [len(good)], "the good ones are acknowledged")
-            laid.send(behind)
+        place = f"{laid.settings.topic('segments')}:0:{POISONED}"
+        with running(laid.settings, "scorer", **broken) as scorer:
+            laid.send(good[:4])
+            laid.until(lambda _: committed(laid, "score", "segments") == [4], "the first ones are acknowledged")
+            laid.send([*good[4:], poison, *behind])
             scorer.ends()
         laid.read_to_the_end()
         notes: dict[str, Any] = {
+            "place": place,
             "scored": len(laid.records["sentiment"]),
             "acknowledged": committed(laid, "score", "segments"),
         }
-        with started(laid.settings, "publisher", command=(sys.executable, "-c", BROKEN)) as publisher:
+        with running(laid.settings, "scorer", "--skip", place, **broken):
+            laid.until(lambda records: len(records["sentiment"]) == len(good) + len(behind), "all but the poison is scored")
+            laid.until(lambda _: laid.positions() == laid.expected().positions, "and judged")
+            laid.until(lambda _: committed(laid, "score", "segments") == [len(good) + 1 + len(behind)], "and committed")
+        laid.read_to_the_end()
+        notes["alerts"] = laid.events("alerts")
+        with running(laid.settings, "publisher", **broken) as publisher:
+            laid.send(more)
             publisher.ends()
         laid.read_to_the_end()
-        notes |= {"alerts": len(laid.records["alerts"]), "stored": laid.states().get(b"behind")}
+        notes |= {"alerts_after": laid.events("alerts"), "stored": laid.states().get(b"more")}
         notes["judged"] = committed(laid, "judge", "sentiment")
         with running(laid.settings):
-            settle(laid, [*good, *behind])
-        return Scene(laid, [*good, *behind], [scorer, publisher], notes)
+            settle(laid, [*good, *behind, *more])
+        return Scene(laid, [*good, poison, *behind, *more], [scorer, publisher], notes)
 
 
 def committed(laid: Topics, role: str, name: str) -> list[int]:

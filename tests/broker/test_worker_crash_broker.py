@@ -8,8 +8,8 @@ import pytest
 from streams.wire import decode_state, decode_summary
 
 from .conftest import Cluster
-from .plays import CALLS, TURNS, Scene, apart, broken_twice, came_and_went, killed_twice
-from .running import side_by_side
+from .plays import CALLS, POISONED, TURNS, Scene, apart, broken_twice, came_and_went, killed_twice
+from .running import header, side_by_side
 
 Play = Callable[[Cluster], Scene]
 PLAYS: tuple[Play, ...] = (killed_twice, came_and_went, broken_twice, apart)
@@ -26,7 +26,8 @@ def test_nothing_is_lost_on_the_way_to_sentiment(scene: Callable[[Play], Scene],
     over = scene(play)
     sent, got = sorted((value or b"") for _, value, _ in over.sent), over.topics
     assert sorted(record.value or b"" for record in got.records["segments"]) == sent
-    places = {(record.partition, record.offset) for record in got.records["segments"]}
+    rejected = {int(header(record, "callpulse-offset")) for record in got.records["rejected"]}
+    places = {(record.partition, record.offset) for record in got.records["segments"] if record.offset not in rejected}
     assert {(scored.source.partition, scored.source.offset) for part in got.scored for scored in part} == places
 
 
@@ -64,11 +65,6 @@ def test_after_two_kills_every_call_has_all_its_turns(scene: Callable[[Play], Sc
     assert len(got.events("alerts")) > CALLS
 
 
-def test_the_kills_made_work_be_repeated(scene: Callable[[Play], Scene]) -> None:
-    got = scene(killed_twice).topics
-    assert len(got.records["sentiment"]) > sum(map(len, got.scored))
-
-
 def test_a_worker_that_joins_and_leaves_amid_the_traffic_breaks_nothing(scene: Callable[[Play], Scene]) -> None:
     over = scene(came_and_went)
     assert over.notes["amid"]
@@ -77,27 +73,43 @@ def test_a_worker_that_joins_and_leaves_amid_the_traffic_breaks_nothing(scene: C
         assert "CRITICAL" not in worker.log
 
 
+def test_workers_that_join_and_leave_score_nothing_twice(scene: Callable[[Play], Scene]) -> None:
+    got = scene(came_and_went).topics
+    assert len(got.records["sentiment"]) == sum(map(len, got.scored))
+
+
 def test_a_broken_scorer_stops_the_worker_and_nothing_from_there_on_is_acknowledged(
     scene: Callable[[Play], Scene],
 ) -> None:
     over = scene(broken_twice)
-    worker = over.workers[0]
+    worker, topic = over.workers[0], over.topics.settings.topic("segments")
     assert worker.ends() == 1
-    assert f"at {over.topics.settings.topic('segments')} partition 0 offset 4" in worker.log
+    assert (
+        f"unexpected error at {topic} partition 0 offset {POISONED}; `callpulse worker --skip {topic}:0:{POISONED}`"
+        in worker.log
+    )
     assert "RuntimeError: out of memory" in worker.log
     assert "unspeakable" not in worker.log
-    assert (over.notes["scored"], over.notes["acknowledged"]) == (4, [4])
+    assert 4 <= over.notes["scored"] <= POISONED
+    assert over.notes["acknowledged"] == [over.notes["scored"]]
+
+
+def test_a_skipped_record_is_on_rejected_and_the_stream_goes_on(scene: Callable[[Play], Scene]) -> None:
+    [record] = scene(broken_twice).topics.records["rejected"]
+    assert header(record, "callpulse-offset") == b"%d" % POISONED
+    assert (header(record, "callpulse-stage"), header(record, "callpulse-reason")) == (b"score", b"skipped")
+    assert b"unspeakable" in (record.value or b"")
 
 
 def test_a_broken_publisher_stops_the_worker_and_nothing_is_stored_or_acknowledged(scene: Callable[[Play], Scene]) -> None:
     over = scene(broken_twice)
     worker = over.workers[1]
     assert worker.ends() == 1
-    place = re.search(rf"at {over.topics.settings.topic('sentiment')} partition (\d) offset (\d+)", worker.log)
+    place = re.search(rf"begins at {over.topics.settings.topic('sentiment')} partition (\d) offset (\d+)", worker.log)
     assert place is not None
     assert over.notes["judged"][int(place[1])] <= int(place[2])
     assert "DeliveryError: the broker is full" in worker.log
-    assert over.notes["alerts"] == 0
+    assert over.notes["alerts_after"] == over.notes["alerts"] != {}
     assert over.notes["stored"] is None or decode_state(over.notes["stored"]).episodes == ()
 
 
