@@ -180,12 +180,11 @@ def judge_app(context: Context, web: bool) -> Role:
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:
+        judging.ready.clear()
         await lane.settle()
-        judging.drop()
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_app: Any, partitions: Iterable[Any], **_: Any) -> None:
-        judging.drop()
         judging.own(tp.partition for tp in partitions)
         await role.begin(context, partitions)
 
