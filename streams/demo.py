@@ -24,7 +24,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 from rich.console import Console
 
-from streams import topics
+from streams import security, topics
 from streams.broker import embedded
 from streams.ending import after_kill, end_table, figures, next_steps, word_on_irony
 from streams.errors import BrokerError, CallpulseError
@@ -99,7 +99,7 @@ def _settings(settings: Settings, options: Options, run_id: str, processes: Exit
     """The settings of this run: topics and groups of its own, so that a cluster in use is not disturbed."""
     if options.own_broker:
         address = processes.enter_context(embedded(announce=view.print))
-        settings = replace(settings, bootstrap_servers=address, broker="embedded")
+        settings = replace(settings, bootstrap_servers=address, broker="embedded", **security.PLAINTEXT)
     else:
         topics.reach(settings)
     chosen = replace(

@@ -9,7 +9,6 @@ from streams import security, topics
 from streams.errors import CallpulseError
 from streams.settings import Settings
 
-
 TRANSACTIONS = "alerts and summaries exactly once for consumers of committed records (isolation.level=read_committed)"
 NO_TRANSACTIONS = (
     "at least once: this broker has no transactions; a repeated alert has the same ce_id, by which consumers drop it"

@@ -12,6 +12,10 @@ from streams.pipeline import Policy
 from streams.records import SPEAKERS
 
 FOREVER = 1e9  # seconds, or days: more is a typing error (so are nan and inf)
+PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
+MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER")
+SASL_PASSWORD = "CALLPULSE_SASL_PASSWORD"  # noqa: S105 (a name: secrets are no settings, and have no flag)
+KEY_PASSWORD = "CALLPULSE_SSL_KEY_PASSWORD"  # noqa: S105
 
 
 def _setting(default: Any, text: str) -> Any:
@@ -26,14 +30,15 @@ class Profile:
     heartbeat: float
     batch_records: int
     idempotent: bool
+    transactions: bool
 
 
 PROFILES = {
-    "kafka": Profile(session_timeout=10, heartbeat=1, batch_records=0, idempotent=True),
-    "embedded": Profile(session_timeout=6, heartbeat=1, batch_records=1, idempotent=False),
+    "kafka": Profile(session_timeout=10, heartbeat=1, batch_records=0, idempotent=True, transactions=True),
+    "embedded": Profile(session_timeout=6, heartbeat=1, batch_records=1, idempotent=False, transactions=False),
 }
 """`embedded` is for the in-memory broker of the demo: one record a batch (its end offsets are wrong otherwise), short
-sessions (a join waits for half of one), no idempotent producer (it has none)."""
+sessions (a join waits for half of one), no idempotent producer and no transactions (it has none)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +48,7 @@ class Settings:
     bootstrap_servers: str = _setting("127.0.0.1:9092", "brokers to start from, host:port, comma-separated")
     broker: str = _setting("kafka", "kind of broker: kafka, or embedded (the demo's)")
     prefix: str = _setting("calls.", "what the names of the six topics begin with")
-    group: str = _setting("callpulse", "consumer groups: GROUP-score and GROUP-judge")
+    group: str = _setting("callpulse", "consumer groups: GROUP-score, GROUP-judge, GROUP-retry")
     partitions: int = _setting(4, "partitions of a topic that is created")
     replication: int = _setting(-1, "replicas of a topic that is created (-1: the broker's default)")
     rejected_days: float = _setting(3.0, "days that calls.rejected is kept (when created)")
@@ -60,9 +65,20 @@ class Settings:
     voice_silence_s: float = _setting(900.0, "seconds of silence after which a voice call without an end event is over")
     chat_silence_s: float = _setting(86400.0, "the same for a chat")
     call_url: str = _setting("", "link to a call, put into alerts: https://crm.example/calls/{call_id}")
+    instance_id: str = _setting("", "static membership: a name of this worker that outlives restarts, e.g. a pod's")
+    stall_s: float = _setting(120.0, "/healthz fails when there is lag and no offset has moved for so many seconds")
     web_host: str = _setting("127.0.0.1", "address that the worker's web server listens on")
     web_port: int = _setting(6066, "its port (0: no web server)")
     log_level: str = _setting("info", "debug, info, warning or error")
+    security_protocol: str = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+    sasl_mechanism: str = _setting("", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
+    sasl_username: str = _setting("", "user of PLAIN and SCRAM")
+    sasl_password_file: str = _setting("", f"file that holds the password, unless {SASL_PASSWORD} does")
+    sasl_token_provider: str = _setting("", "MODULE:CALLABLE that returns a token of OAUTHBEARER, called at each connection")
+    ssl_ca_file: str = _setting("", "certificates (PEM) of the authorities to trust, instead of the system's")
+    ssl_cert_file: str = _setting("", "certificate (PEM) to present to brokers that ask for one")
+    ssl_key_file: str = _setting("", "its key (PEM)")
+    ssl_key_password_file: str = _setting("", f"file that holds the key's password, unless {KEY_PASSWORD} does")
 
     def __post_init__(self) -> None:
         checks = {
@@ -75,13 +91,17 @@ class Settings:
             "grace_s": 0 <= self.grace_s < FOREVER,
             "voice_silence_s": 0 < self.voice_silence_s < FOREVER,
             "chat_silence_s": 0 < self.chat_silence_s < FOREVER,
+            "stall_s": 0 < self.stall_s < FOREVER,
             "web_port": 0 <= self.web_port < 65536,
             "log_level": self.log_level in ("debug", "info", "warning", "error"),
+            "security_protocol": self.security_protocol in PROTOCOLS,
+            "sasl_mechanism": self.sasl_mechanism in ("", *MECHANISMS),
             "call_url": self.call_url.count("{") == self.call_url.count("{call_id}"),
         }
         for name, good in checks.items():
             if not good:
                 raise SettingsError(f"{flag(name)} (or {variable(name)}): {getattr(self, name)!r} will not do: {help_of(name)}")
+        _check_security(self)
 
     def topic(self, name: str) -> str:
         """The full name of one of the six topics: segments, sentiment, state, alerts, summaries, rejected."""
@@ -104,6 +124,28 @@ class Settings:
         return Policy(frozenset(filter(None, self.score_speakers.split(","))), self.score_partials)
 
 
+SECURITY = tuple(f.name for f in fields(Settings) if f.name.startswith(("security_", "sasl_", "ssl_")))
+"""The settings that say how to connect; each client of a broker takes them all."""
+
+
+def _check_security(s: Settings) -> None:
+    """What each kind of connection needs is there, and nothing is given that it would ignore."""
+    sasl, tls = s.security_protocol.startswith("SASL"), s.security_protocol.endswith("SSL")
+    oauth = s.sasl_mechanism == "OAUTHBEARER"
+    unused = [f for f in SECURITY if getattr(s, f) and not {"sasl": sasl, "ssl": tls}.get(f.partition("_")[0], True)]
+    for name in unused:
+        raise SettingsError(f"{named(name)} given, but --security-protocol is {s.security_protocol}, which does not use it")
+    for wanted, name, whose in (
+        (sasl, "sasl_mechanism", s.security_protocol),
+        (sasl and not oauth, "sasl_username", s.sasl_mechanism),
+        (sasl and oauth, "sasl_token_provider", s.sasl_mechanism),
+        (s.ssl_cert_file, "ssl_key_file", "--ssl-cert-file"),
+        (s.ssl_key_file, "ssl_cert_file", "--ssl-key-file"),
+    ):
+        if wanted and not getattr(s, name):
+            raise SettingsError(f"{named(name)} missing: {whose} needs {help_of(name)}")
+
+
 def listed() -> tuple[Field[Any], ...]:
     """All settings in the order of the help text."""
     return fields(Settings)
@@ -119,6 +161,11 @@ def flag(name: str) -> str:
 
 def variable(name: str) -> str:
     return "CALLPULSE_" + name.upper()
+
+
+def named(name: str) -> str:
+    """How an error about a setting begins."""
+    return f"{flag(name)} (or {variable(name)}):"
 
 
 def from_mapping(given: Mapping[str, str], environment: Mapping[str, str]) -> Settings:

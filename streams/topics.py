@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -10,11 +10,12 @@ from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient
-from kafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError
+from kafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError, TopicAuthorizationFailedError
 from kafka.structs import OffsetAndMetadata
 
+from streams import access, security
 from streams.conversation import epoch_ms
-from streams.errors import BrokerError, SettingsError, TopicsError
+from streams.errors import AccessError, BrokerError, CallpulseError, SettingsError, TopicsError
 from streams.records import Record
 from streams.settings import Settings
 
@@ -49,6 +50,7 @@ def plans(settings: Settings) -> list[Plan]:
     config = {
         "state": {
             "cleanup.policy": "compact",
+            "compression.type": "zstd",
             "segment.bytes": str(32 << 20),
             "min.cleanable.dirty.ratio": "0.1",
             "max.compaction.lag.ms": "600000",
@@ -64,7 +66,7 @@ def admin(settings: Settings) -> Iterator[KafkaAdminClient]:
     """A connected admin client; raises BrokerError, with the way out, when there is no broker."""
     reach(settings)
     try:
-        client = KafkaAdminClient(bootstrap_servers=settings.bootstrap_servers.split(","), request_timeout_ms=10_000)
+        client = KafkaAdminClient(**security.client(settings), request_timeout_ms=10_000)
     except (KafkaError, ValueError, OSError) as error:
         raise unreachable(settings, error) from error
     try:
@@ -74,19 +76,26 @@ def admin(settings: Settings) -> Iterator[KafkaAdminClient]:
 
 
 def reach(settings: Settings) -> None:
-    """Raises BrokerError unless one of the bootstrap servers takes a connection."""
+    """Raises BrokerError unless one of the bootstrap servers takes a connection and, where that is asked for, lets us in."""
     refused: Exception = ValueError("no address")
     for address in settings.bootstrap_servers.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
             socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_S).close()
+            if settings.security_protocol != "PLAINTEXT":
+                access.probe(settings, host.strip("[]"), int(port))
             return
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, BrokerError) as error:
             refused = error
-    raise unreachable(settings, refused) from refused
+    raise refused if isinstance(refused, BrokerError) else unreachable(settings, refused) from refused
 
 
 def unreachable(settings: Settings, error: Exception) -> BrokerError:
+    if isinstance(error, KafkaError):  # something listens there
+        return BrokerError(
+            f"no Kafka broker answers at {settings.bootstrap_servers} over {settings.security_protocol} ({error}). See that "
+            "--security-protocol or CALLPULSE_SECURITY_PROTOCOL is the listener's"
+        )
     return BrokerError(
         f"no Kafka broker answers at {settings.bootstrap_servers} ({type(error).__name__}: {error}). Start one, or name "
         "another with --bootstrap-servers or CALLPULSE_BOOTSTRAP_SERVERS; `callpulse demo` brings its own"
@@ -95,19 +104,56 @@ def unreachable(settings: Settings, error: Exception) -> BrokerError:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A topic as it is. `topic_id` differs after a topic was deleted and created again; the name where brokers have no ids."""
+    """A topic as it is. `topic_id` differs after a topic was deleted and created again; the name where brokers have no ids.
+    `allowed` is what we may do to it (READ, WRITE, ...), empty where brokers do not tell."""
 
     name: str
     topic_id: str
     partitions: int
+    allowed: frozenset[str] = frozenset()
 
 
 def found(client: KafkaAdminClient, settings: Settings) -> dict[str, Found]:
-    """Those of the six that exist, by short name."""
+    """Those of the six that exist, by short name. Raises AccessError where one is only hidden from us."""
     existing = set(client.list_topics())
     names = {settings.topic(name): name for name in NAMES if settings.topic(name) in existing}
+    refuse_hidden(client, settings, {settings.topic(name) for name in NAMES} - names.keys())
     described = client.describe_topics(list(names)) if names else []
-    return {names[t["name"]]: Found(t["name"], str(t.get("topic_id") or t["name"]), len(t["partitions"])) for t in described}
+    return {names[t["name"]]: _found(t) for t in described}
+
+
+def _found(t: Mapping[str, Any]) -> Found:
+    allowed = frozenset(t.get("authorized_operations") or ())
+    return Found(t["name"], str(t.get("topic_id") or t["name"]), len(t["partitions"]), allowed)
+
+
+def refuse_hidden(client: KafkaAdminClient, settings: Settings, names: Iterable[str]) -> None:
+    """Raises AccessError where topics that are not listed are not missing: brokers leave out what one may not see. (The
+    embedded broker hides nothing, and would create what is asked for.)"""
+    unlisted = sorted(names) if settings.broker == "kafka" else []
+    described = client.describe_topics(unlisted) if unlisted else []
+    hidden = [t["name"] for t in described if t["error_code"] == TopicAuthorizationFailedError.errno]
+    if hidden:
+        raise AccessError(access.lacking(("Describe", "topic", name) for name in hidden))
+
+
+def missing(settings: Settings, name: str, flags: str) -> CallpulseError:
+    """The error for a topic that is not listed: it is not there, or hidden from us."""
+    try:
+        with admin(settings) as client:
+            refuse_hidden(client, settings, [name])
+    except AccessError as error:
+        return error
+    return TopicsError(f"no topic {name}: run `callpulse topics create`, or name another with {flags}")
+
+
+def permit(topics: Mapping[str, Found], score: bool = True, judge: bool = True) -> None:
+    """Raises AccessError with all that a worker's agents lack, so that it does not fail at its first alert only."""
+    roles = [access.SCORER] * score + [access.JUDGE] * judge
+    needed = {(operation, topics[name]) for role in roles for name in role for operation in role[name]}
+    lacked = [(o, "topic", topic.name) for o, topic in needed if topic.allowed and o.upper() not in topic.allowed]
+    if lacked:
+        raise AccessError(access.lacking(lacked))
 
 
 def create(client: KafkaAdminClient, settings: Settings) -> list[str]:
@@ -120,6 +166,8 @@ def create(client: KafkaAdminClient, settings: Settings) -> list[str]:
             client.create_topics({plan.name: wanted})
         except TopicAlreadyExistsError:
             continue  # another worker was faster
+        except TopicAuthorizationFailedError as error:
+            raise AccessError(access.lacking([("Create", "topic", plan.name)])) from error
         except KafkaError as error:
             raise TopicsError(f"topic {plan.name} cannot be created: {error}") from error
     _await_topics(client, settings)
@@ -152,7 +200,7 @@ def check(topics: Mapping[str, Found], settings: Settings) -> None:
 def consumer(settings: Settings, group: str | None = None) -> KafkaConsumer:
     """A consumer that reads committed records and commits nothing by itself."""
     return KafkaConsumer(
-        bootstrap_servers=settings.bootstrap_servers.split(","),
+        **security.client(settings),
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="earliest",
@@ -200,16 +248,22 @@ def _start_ms(start: str) -> int:
         ) from error
 
 
-def tail(settings: Settings, name: str, follow: bool) -> Iterator[Record]:
-    """The records of a topic from its beginning; ends where the topic ended when it began to read, or never with `follow`."""
+def tail(settings: Settings, name: str, follow: bool, begin: Mapping[int, int] | None = None) -> Generator[Record, None, None]:
+    """The records of a topic from its beginning; ends where the topic ended when it began to read, or never with `follow`.
+    `begin` gives the partitions to read, with the offsets to begin at."""
     reader = consumer(settings)
     try:
-        places = [TopicPartition(name, partition) for partition in sorted(reader.partitions_for_topic(name) or ())]
-        if not places:
-            raise TopicsError(f"no topic {name}: run `callpulse topics create`, or name another with --prefix")
+        partitions = sorted(reader.partitions_for_topic(name) or ())
+        if not partitions:
+            raise missing(settings, name, "--prefix")
+        places = [TopicPartition(name, partition) for partition in partitions if begin is None or partition in begin]
         ends = reader.end_offsets(places)
         reader.assign(places)
-        reader.seek_to_beginning(*places)
+        if begin is None:
+            reader.seek_to_beginning(*places)
+        else:
+            for place in places:
+                reader.seek(place, begin[place.partition])
         while follow or any(reader.position(place) < ends[place] for place in places):
             for messages in reader.poll(timeout_ms=POLL_MS).values():
                 yield from map(_record, messages)

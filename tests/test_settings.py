@@ -7,7 +7,7 @@ import pytest
 from streams.conversation import Limits
 from streams.errors import SettingsError
 from streams.pipeline import Policy
-from streams.settings import PROFILES, Settings, flag, from_mapping, help_of, listed, variable
+from streams.settings import KEY_PASSWORD, PROFILES, SASL_PASSWORD, Settings, flag, from_mapping, help_of, listed, variable
 
 
 def test_a_flag_wins_over_a_variable_and_a_variable_over_the_default() -> None:
@@ -63,6 +63,9 @@ def test_text_becomes_the_settings_type(name: str, text: str, value: object) -> 
         ("log_level", "loud"),
         ("call_url", "https://crm.example/{id}"),
         ("call_url", "https://crm.example/{call_id}/{"),
+        ("security_protocol", "TLS"),
+        ("security_protocol", "sasl_ssl"),
+        ("sasl_mechanism", "GSSAPI"),
     ],
 )
 def test_a_bad_value_names_its_flag_its_variable_and_what_it_is_for(name: str, text: str) -> None:
@@ -71,6 +74,48 @@ def test_a_bad_value_names_its_flag_its_variable_and_what_it_is_for(name: str, t
             from_mapping(given, environment)
         assert str(caught.value).startswith(f"{flag(name)} (or {variable(name)}): ")
         assert help_of(name) in str(caught.value)
+
+
+SCRAM = {"security_protocol": "SASL_SSL", "sasl_mechanism": "SCRAM-SHA-512", "sasl_username": "ann"}
+
+
+@pytest.mark.parametrize(
+    ("given", "culprit", "why"),
+    [
+        ({"sasl_username": "ann"}, "sasl_username", "--security-protocol is PLAINTEXT"),
+        ({"sasl_token_provider": "tokens:kafka"}, "sasl_token_provider", "--security-protocol is PLAINTEXT"),
+        ({"ssl_ca_file": "ca.pem"}, "ssl_ca_file", "--security-protocol is PLAINTEXT"),
+        ({"security_protocol": "SSL", "sasl_mechanism": "PLAIN"}, "sasl_mechanism", "--security-protocol is SSL"),
+        (SCRAM | {"security_protocol": "SASL_PLAINTEXT", "ssl_ca_file": "ca.pem"}, "ssl_ca_file", "is SASL_PLAINTEXT"),
+        (SCRAM | {"sasl_mechanism": ""}, "sasl_mechanism", "SASL_SSL needs PLAIN, "),
+        (SCRAM | {"sasl_username": ""}, "sasl_username", "SCRAM-SHA-512 needs user"),
+        (SCRAM | {"sasl_mechanism": "OAUTHBEARER"}, "sasl_token_provider", "OAUTHBEARER needs MODULE:CALLABLE"),
+        ({"security_protocol": "SSL", "ssl_cert_file": "a.pem"}, "ssl_key_file", "--ssl-cert-file needs its key"),
+        ({"security_protocol": "SSL", "ssl_key_file": "a.key"}, "ssl_cert_file", "--ssl-key-file needs certificate"),
+    ],
+)
+def test_security_that_is_half_given_is_refused(given: dict[str, str], culprit: str, why: str) -> None:
+    with pytest.raises(SettingsError) as caught:
+        from_mapping(given, {})
+    assert str(caught.value).startswith(f"{flag(culprit)} (or {variable(culprit)}): ")
+    assert why in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        SCRAM,
+        SCRAM | {"security_protocol": "SASL_PLAINTEXT"},
+        SCRAM | {"sasl_mechanism": "OAUTHBEARER", "sasl_username": "", "sasl_token_provider": "tokens:kafka"},
+        {"security_protocol": "SSL"},
+        {"security_protocol": "SSL", "ssl_cert_file": "a.pem", "ssl_key_file": "a.pem", "ssl_ca_file": "ca.pem"},
+    ],
+)
+def test_security_is_checked_without_reading_a_file_and_a_password_is_no_setting(given: dict[str, str]) -> None:
+    secrets = {SASL_PASSWORD: "swordfish", KEY_PASSWORD: "swordfish"}
+    found = from_mapping(given, secrets)
+    assert {name: getattr(found, name) for name in given} == given
+    assert "swordfish" not in repr(found)
 
 
 def test_flags_and_variables_are_named_after_the_field() -> None:

@@ -7,7 +7,8 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +35,15 @@ group.initial.rebalance.delay.ms=0
 auto.create.topics.enable=false
 broker.session.timeout.ms=4000
 broker.heartbeat.interval.ms=500
+"""
+
+THREE = """
+node.id={n}
+default.replication.factor=3
+min.insync.replicas=2
+offsets.topic.replication.factor=3
+transaction.state.log.replication.factor=3
+transaction.state.log.min.isr=2
 """
 
 
@@ -79,13 +89,14 @@ class Node:
 
 
 @contextmanager
-def apache_kafka(home: Path, folder: Path) -> Iterator[Node]:
-    """A running node with its data under `folder`, stopped at the end."""
-    port, controller = _free_ports()
+def apache_kafka(home: Path, folder: Path, extra: str = "", formatting: Sequence[str] = ()) -> Iterator[Node]:
+    """A running node with its data under `folder`, stopped at the end. `extra` properties come last, so they win; {port},
+    {controller} and {folder} in them are filled in. `formatting` goes to kafka-storage.sh format: users, for one."""
+    port, controller = free_ports(2)
     node = Node(home, folder, f"127.0.0.1:{port}", _new_cluster_id())
     properties = folder / "server.properties"
-    properties.write_text(PROPERTIES.format(port=port, controller=controller, folder=folder))
-    _format(node, properties)
+    properties.write_text((PROPERTIES + extra).format(port=port, controller=controller, folder=folder))
+    _format(node, properties, ("--standalone", *formatting))
     try:
         node.start()
         yield node
@@ -93,9 +104,31 @@ def apache_kafka(home: Path, folder: Path) -> Iterator[Node]:
         node.stop()
 
 
-def _format(node: Node, properties: Path) -> None:
-    command = [str(node.home / "bin/kafka-storage.sh"), "format", "--standalone"]
-    command += ["-t", node.cluster_id, "-c", str(properties)]
+@contextmanager
+def three_nodes(home: Path, folder: Path) -> Iterator[list[Node]]:
+    """A running cluster in which every topic has three replicas, and takes records while two of them are in sync."""
+    ports, cluster_id, nodes = free_ports(6), _new_cluster_id(), list[Node]()
+    voters = "controller.quorum.voters=" + ",".join(f"{n}@127.0.0.1:{port}" for n, port in enumerate(ports[3:], 1))
+    for n, port, controller in zip((1, 2, 3), ports[:3], ports[3:], strict=True):
+        node = Node(home, folder / str(n), f"127.0.0.1:{port}", cluster_id)
+        node.folder.mkdir()
+        properties = node.folder / "server.properties"
+        made = (PROPERTIES + THREE).format(port=port, controller=controller, folder=node.folder, n=n)
+        properties.write_text(made.replace(f"controller.quorum.bootstrap.servers=127.0.0.1:{controller}", voters))
+        _format(node, properties, ())
+        nodes.append(node)
+    try:
+        with ThreadPoolExecutor(len(nodes)) as pool:  # one alone never answers
+            list(pool.map(Node.start, nodes))
+        yield nodes
+    finally:
+        for node in nodes:
+            node.kill()
+
+
+def _format(node: Node, properties: Path, more: Sequence[str]) -> None:
+    command = [str(node.home / "bin/kafka-storage.sh"), "format"]
+    command += ["-t", node.cluster_id, "-c", str(properties), *more]
     done = subprocess.run(command, env=_environment(node.folder), capture_output=True, text=True, timeout=START_TIMEOUT)
     if done.returncode:
         raise RuntimeError(f"kafka-storage.sh format failed:\n{done.stdout}{done.stderr}")
@@ -111,11 +144,11 @@ def _new_cluster_id() -> str:
     return "A" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
 
 
-def _free_ports() -> list[int]:
-    """Two ports below the range from which the kernel takes clients' ports: else, while the node is down, a client that
+def free_ports(count: int) -> list[int]:
+    """Ports below the range from which the kernel takes clients' ports: else, while the node is down, a client that
     keeps calling can be given the node's own port."""
     ports: list[int] = []
-    while len(ports) < 2:
+    while len(ports) < count:
         with socket.socket() as probe:
             port = random.randrange(20_000, 30_000)
             if port not in ports and probe.connect_ex(("127.0.0.1", port)):

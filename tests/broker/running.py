@@ -16,11 +16,11 @@ from typing import TypeVar
 
 from kafka import KafkaProducer, TopicPartition
 
-from streams import topics
+from streams import security, topics
 from streams.conversation import Positions
 from streams.pipeline import Calls, Outcome
 from streams.records import Alert, Record, Scored, Summary
-from streams.settings import Settings, listed, variable
+from streams.settings import KEY_PASSWORD, SASL_PASSWORD, Settings, listed, variable
 from streams.wire import POSITIONS_KEY, cloud_event, decode_positions, decode_scored, encode
 
 from .conftest import Cluster
@@ -46,9 +46,10 @@ def own(cluster: Cluster, **given: object) -> Settings:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """This process's own, with every setting as its variable."""
+    """This process's own, with every setting as its variable; secrets are no settings."""
     ours = {variable(f.name): str(getattr(settings, f.name)) for f in listed()}
-    return {name: value for name, value in os.environ.items() if not name.startswith("CALLPULSE_")} | ours
+    kept = (SASL_PASSWORD, KEY_PASSWORD)
+    return {name: value for name, value in os.environ.items() if not name.startswith("CALLPULSE_") or name in kept} | ours
 
 
 @dataclass
@@ -140,7 +141,7 @@ class Topics:
         self.reader = topics.consumer(settings)
         self.reader.assign([TopicPartition(f.name, p) for f in self.found.values() for p in range(f.partitions)])
         self.reader.seek_to_beginning()
-        self.producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, batch_size=0, acks="all")
+        self.producer = KafkaProducer(**security.client(settings), batch_size=0, acks="all")
 
     def close(self) -> None:
         self.producer.close()

@@ -77,7 +77,8 @@ def test_doctor_wants_topics_and_is_content_when_they_are_there(run: Run, prefix
     run("topics", "create")
     code, lines = run("doctor", "--model", "lexicon")
     assert code == 0
-    assert [line.split()[:2] for line in lines] == [["ok", name] for name in ("broker", "topics", "delivery", "model")]
+    names = ("security", "broker", "topics", "delivery", "model")
+    assert [line.split()[:2] for line in lines] == [["ok", name] for name in names]
 
 
 def test_alerts_are_printed_once_with_their_evidence(run: Run, cluster: Cluster, prefix: str) -> None:

@@ -68,6 +68,13 @@ def played(*arguments: str) -> tuple[dict[str, float], str]:
     return json.loads(out.splitlines()[-1]), said
 
 
+def test_the_demo_s_own_broker_knows_nothing_of_the_user_s_security(monkeypatch: pytest.MonkeyPatch) -> None:
+    user = {"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "PLAIN", "SASL_USERNAME": "ann", "SSL_CA_FILE": "/nowhere"}
+    for name, value in user.items():
+        monkeypatch.setenv(f"CALLPULSE_{name}", value)
+    assert played()[0]["segments"] == MESSAGES
+
+
 def check(summary: dict[str, float]) -> None:
     assert summary["segments"] == MESSAGES == summary["scored"] + summary["skipped"] + summary["rejected"]
     assert (summary["rejected"], summary["calls"], summary["alerts"]) == (0, 8, 4)
