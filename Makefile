@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench bench-load chaos clean
 
 demo: .venv/done
 	$(BIN)/callpulse demo
@@ -20,6 +20,13 @@ check: .venv/done
 
 bench: .venv/done
 	$(BIN)/python -m tests.bench
+
+bench-load: .venv/done
+	$(BIN)/python -m tests.bench.load
+
+# about half an hour, of which 10 minutes are an outage; KAFKA_HOME names a Kafka download, libfaketime steps the clock
+chaos: .venv/done
+	$(BIN)/python -m tests.broker.chaos --json chaos.json
 
 .venv/done: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "callpulse needs Python 3.10 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

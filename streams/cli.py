@@ -3,6 +3,7 @@
 Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 130 interrupted.
 """
 
+import collections
 import itertools
 import json
 import logging
@@ -12,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -22,10 +23,13 @@ from streams import __version__
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
 from streams.records import Alert, Record
-from streams.settings import Settings
+from streams.settings import KEY_PASSWORD, SASL_PASSWORD, SECURITY, Settings
+
+if TYPE_CHECKING:
+    from streams.rejected import Rejection
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-BROKER = ("bootstrap_servers", "broker", "prefix")
+BROKER = ("bootstrap_servers", "broker", "prefix", *SECURITY)
 TOPICS = (*BROKER, "partitions", "replication", "rejected_days")
 MODEL = ("model", "labels", "device", "threads", "batch_tokens")
 
@@ -49,17 +53,34 @@ def takes(*names: str) -> Callable[[Command], Command]:
 
 def _option(field: Any) -> Any:
     flag, kind = settings_module.flag(field.name), type(field.default)
-    shown = f"{field.metadata['help']}  [default: {field.default}; {settings_module.variable(field.name)}]"
+    default = "" if field.default == "" else f"default: {field.default}; "
+    shown = f"{field.metadata['help']}  [{default}{settings_module.variable(field.name)}]"
     if kind is bool:
         return click.option(f"{flag}/--no-{flag[2:]}", field.name, default=None, help=shown)
     return click.option(flag, field.name, metavar=kind.__name__.upper(), default=None, help=shown)
+
+
+class SecurityLast(click.Command):
+    """A command whose help keeps the nine flags of security apart from its own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        rows = [(param.name in SECURITY, row) for param in self.get_params(ctx) if (row := param.get_help_record(ctx))]
+        security = f"TLS and SASL (passwords: {SASL_PASSWORD}, {KEY_PASSWORD}, or files; no flag takes one)"
+        for heading, apart in (("Options", False), (security, True)):
+            if chosen := [row for secure, row in rows if secure is apart]:
+                with formatter.section(heading):
+                    formatter.write_dl(chosen)
+
+
+class Commands(click.Group):
+    command_class, group_class = SecurityLast, type
 
 
 def examples(*lines: str) -> str:
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="callpulse")
 def cli() -> None:
     """Streaming sentiment of contact-centre calls: segments in, alerts with their evidence out.
@@ -71,12 +92,17 @@ def cli() -> None:
 @cli.command(epilog=examples("callpulse worker --create-topics", "callpulse worker --only judge --web-port 6067"))
 @takes(*(f.name for f in settings_module.listed()))
 @click.option("--only", type=click.Choice(["score", "judge"]), help="run one of the two agents")
-def worker(settings: Settings, only: str | None) -> int:
+@click.option(
+    "--skip", multiple=True, metavar="T:P:O", help="send the record at TOPIC:PARTITION:OFFSET to calls.rejected unseen"
+)
+def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     """Score segments and judge calls until stopped.
 
-    Ctrl-C and SIGTERM finish what is under way, commit it and stop, within four seconds.
+    Ctrl-C and SIGTERM finish what is under way, commit it and stop, within four seconds. A record at which the code
+    itself fails stops the worker, and would stop it again; its last line names the place: --skip is the way out.
     """
     _logging(settings.log_level)
+    _check_skip(settings, skip)
     from streams import topics
 
     with topics.admin(settings) as client:
@@ -85,6 +111,7 @@ def worker(settings: Settings, only: str | None) -> int:
                 logging.getLogger("callpulse.worker").info("created topic %s", name)
         found = topics.found(client, settings)
     topics.check(found, settings)
+    topics.permit(found, score=only != "judge", judge=only != "score")
     # The model's threads share the cores with the event loop: waiting for each other, they must not spin (measured: half of the
     # throughput when another process wants a core). OpenMP reads this when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -93,11 +120,19 @@ def worker(settings: Settings, only: str | None) -> int:
         topics.begin(settings, f"{settings.group}-{role}", settings.topic(topic))
     from streams.worker import run
 
-    return run(settings, found, scorer, judge=only != "score")
+    return run(settings, found, scorer, judge=only != "score", skip=skip)
+
+
+def _check_skip(settings: Settings, skip: Sequence[str]) -> None:
+    topics = [settings.topic(name) for name in ("segments", "sentiment")]
+    for place in skip:
+        topic, *numbers = place.split(":")
+        if topic not in topics or len(numbers) != 2 or not all(number.isdecimal() for number in numbers):
+            raise SettingsError(f"--skip: {place!r} is no place such as {topics[0]}:3:1207 (topics: {', '.join(topics)})")
 
 
 @cli.command(epilog=examples("callpulse demo", "callpulse demo --kill", "callpulse demo --json --speed 0"))
-@takes("bootstrap_servers", "broker", *MODEL)
+@takes("bootstrap_servers", "broker", *MODEL, *SECURITY)
 @click.option("--speed", type=click.FloatRange(min=0), default=8.0, show_default=True, help="0: as fast as it goes")
 @click.option("--kill", is_flag=True, help="kill the worker midway and count what was lost or doubled")
 @click.option("--json", "as_json", is_flag=True, help="no view; one summary object on the last line")
@@ -270,6 +305,143 @@ def _print_alert(alert: Alert) -> None:
             click.echo(f"    {turn.score:+.2f} {turn.speaker}: {printable(turn.text)}")
 
 
+@cli.group()
+def rejected() -> None:
+    """See what was rejected and why; send it again once the cause is gone."""
+
+
+@rejected.command(
+    "list", epilog=examples("callpulse rejected list --reason wrong_type", "callpulse rejected list --json | jq -r .key")
+)
+@takes(*BROKER)
+@click.option("--reason", help="only what was rejected for this reason, e.g. wrong_type")
+@click.option("--stage", type=click.Choice(["score", "judge"]), help="only what was rejected there")
+@click.option("--since", metavar="TIME", help="only what was rejected at this time (RFC 3339) or later")
+@click.option("--follow", "-f", is_flag=True, help="go on with what comes")
+@click.option("--json", "as_json", is_flag=True, help="one object a line")
+def rejected_list(
+    settings: Settings, reason: str | None, stage: str | None, since: str | None, follow: bool, as_json: bool
+) -> int:
+    """List the records of calls.rejected.
+
+    A line says where it lies there (PARTITION:OFFSET), when it came, the stage and the reason, where the original was read,
+    its key, and the detail; never what was said in the call.
+    """
+    from streams.live import printable
+    from streams.rejected import Wanted, shown, since_ms
+    from streams.topics import reach, tail
+
+    reach(settings)
+    wanted, reasons = Wanted(reason, stage, since_ms(since) if since else 0), collections.Counter[str]()
+    for r in filter(wanted.takes, _rejections(tail(settings, settings.topic("rejected"), follow))):
+        reasons[r.reason] += 1
+        if as_json:
+            click.echo(json.dumps(r.row(), ensure_ascii=False))
+            continue
+        texts = (r.stage, r.reason, r.found, shown(r.original.key), r.detail)
+        stage, why, found, key, detail = (printable(text or "-") for text in texts)
+        click.echo(f"{r.place:<8} {r.at:%Y-%m-%dT%H:%M:%SZ} {stage:<5} {why:<15} {found}  {key}  {detail}")
+    if sys.stdout.isatty() and not as_json:
+        click.echo(f"{reasons.total()} rejected" + "".join(f", {count} {name}" for name, count in reasons.most_common()))
+    return 0
+
+
+def _rejections(records: Iterable[Record]) -> "Iterator[Rejection]":
+    """What callpulse rejected among these records; what it did not write is named on standard error."""
+    from streams.rejected import parse
+
+    for record in records:
+        if (rejection := parse(record)) is not None:
+            yield rejection
+        else:
+            click.echo(f"not by callpulse: {record.topic} partition {record.partition} offset {record.offset}", err=True)
+
+
+@rejected.command("show", epilog=examples("callpulse rejected show 3:1207", "callpulse rejected show 3:1207 --raw > value"))
+@takes(*BROKER)
+@click.argument("place", metavar="PARTITION:OFFSET")
+@click.option("--raw", is_flag=True, help="only the original's value, byte by byte")
+def rejected_show(settings: Settings, place: str, raw: bool) -> int:
+    """Show one record of calls.rejected whole.
+
+    This prints what was said in the call; control characters are left out, except with --raw.
+    """
+    from streams import rejected as reading
+    from streams.live import printable
+    from streams.retry import record_at
+    from streams.topics import reach
+
+    at = reading.place(place)
+    reach(settings)
+    record = record_at(settings, at)
+    [rejection] = _rejections([record])
+    if raw and record.value is not None:
+        click.echo(record.value, nl=False)
+    elif not raw:
+        lines = [*rejection.row().items(), *((f"header {name}", value) for name, value in rejection.original.headers)]
+        for name, shown in [*lines, ("value", record.value)]:
+            text = reading.shown(shown) if isinstance(shown, bytes) else "-" if shown is None else str(shown)
+            click.echo(f"{printable(name):<10} {printable(text or '')}")
+    if record.value is None:
+        click.echo("it has no value" if rejection.kept else "the original was too large to be kept", err=True)
+    return 1 if raw and record.value is None else 0
+
+
+@rejected.command(
+    "retry",
+    epilog=examples("callpulse rejected retry 3:1207 3:1208", "callpulse rejected retry --all --reason wrong_type --dry-run"),
+)
+@takes(*BROKER, "group")
+@click.argument("places", metavar="[PARTITION:OFFSET]...", nargs=-1)
+@click.option("--all", "all_of_them", is_flag=True, help="retry all that no --all has retried before")
+@click.option("--reason", help="with --all: only what was rejected for this reason")
+@click.option("--since", metavar="TIME", help="with --all: pass over what was rejected before this time (RFC 3339)")
+@click.option("--again", is_flag=True, help="with --all: what was retried before as well")
+@click.option("--dry-run", is_flag=True, help="send nothing; list what would be sent")
+@click.option("--json", "as_json", is_flag=True, help="print one summary object")
+def rejected_retry(
+    settings: Settings,
+    places: Sequence[str],
+    all_of_them: bool,
+    reason: str | None,
+    since: str | None,
+    again: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Send rejected originals to calls.segments again.
+
+    Key, value and headers are as they were; they count as new messages of now. What is still bad is rejected again. A scored
+    segment that the judge rejected goes to calls.segments, too, and is scored anew: on calls.sentiment the judge would take
+    it for a repeat. How far --all got is committed in the group GROUP-retry, so that it sends nothing twice; a
+    PARTITION:OFFSET is sent whenever it is named. Exit code 1 when an original was too large to be kept, so that nothing is
+    there to be sent.
+    """
+    from streams import rejected as reading
+    from streams import retry
+    from streams.topics import reach
+
+    if bool(places) == all_of_them or (places and (reason or since or again)):
+        raise click.UsageError("name places, or --all; --reason, --since and --again go with --all")
+    wanted = reading.Wanted(reason, None, reading.since_ms(since) if since else 0)
+    how, chosen = retry.How(wanted, again, dry_run), [reading.place(place) for place in places]
+    reach(settings)
+    with progress("retried") as one:
+
+        def on_sent(rejection: "Rejection") -> None:
+            one()
+            if dry_run and not as_json:
+                click.echo(f"{rejection.place:<8} {rejection.reason:<15} {rejection.found}")
+
+        done = retry.retry_all(settings, how, on_sent) if all_of_them else retry.retry_places(settings, chosen, how, on_sent)
+    for refused in done.refused:
+        click.echo(f"{refused} cannot be retried: it was too large to be kept", err=True)
+    verb = "would retry" if dry_run else "retried"
+    text = f"{verb} {done.retried}; {done.before} were retried before, {done.left_out} left out, {len(done.refused)} refused"
+    click.echo(json.dumps(asdict(done)) if as_json else text)
+    return 1 if done.refused else 0
+
+
 @cli.command(epilog=examples("callpulse doctor", "callpulse doctor --device cuda --json"))
 @takes(*BROKER, *MODEL)
 @click.option("--json", "as_json", is_flag=True, help="one object a check")
@@ -324,8 +496,10 @@ def _logging(level: str) -> None:
         level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
     )
     logging.getLogger("callpulse").setLevel(level.upper())
-    for noisy in ("kafka", "aiokafka", "faust", "mode"):
+    for noisy in ("faust", "mode"):
         logging.getLogger(noisy).setLevel(logging.DEBUG if level == "debug" else logging.ERROR)
+    for client in ("kafka", "aiokafka"):  # on DEBUG they would show whole requests: passwords, and what callers said
+        logging.getLogger(client).setLevel(logging.INFO if level == "debug" else logging.ERROR)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -349,6 +523,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         kafka = sys.modules.get("kafka.errors")  # not imported for the commands that do without it
         if kafka is None or not isinstance(error, kafka.KafkaError):
             raise
-        click.secho(f"callpulse: the Kafka broker did not do what was asked: {error!r}", fg="red", err=True)
+        from streams.access import denied
+
+        text = denied(error) or f"the Kafka broker did not do what was asked: {error!r}"
+        click.secho(f"callpulse: {text}", fg="red", err=True)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)

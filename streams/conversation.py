@@ -124,22 +124,36 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation:
-    """One call. `origin_ms` is its start (ms since 1970); `clock` the highest record timestamp seen of it; `lane` the source
-    partition of its last record, whose clock its due time waits for; `positions` the last offset of each lane it contains;
-    `at_ms` the end of what was said so far."""
+class Timing:
+    """What says when a call is due: all of its state that is read before something touches it. `clock` is the highest record
+    timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for."""
 
     call_id: str
-    origin_ms: int
-    origin: AtSource
     clock: int
     lane: str
-    positions: Mapping[str, int]
     status: Literal["live", "ending", "closed"] = "live"
     channel: str = "voice"
+    ended_clock: int | None = None
+
+    def due(self, limits: Limits) -> int:
+        """When (ms since 1970) the call closes if nothing more arrives; for a closed one, when its marker goes."""
+        if self.status == "closed":
+            return self.clock + limits.closed_ms
+        if self.ended_clock is not None:
+            return self.ended_clock + limits.grace_ms
+        return self.clock + (limits.chat_silence_ms if self.channel == "chat" else limits.voice_silence_ms)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conversation(Timing):
+    """One call. `origin_ms` is its start (ms since 1970); `positions` the last offset of each lane it contains; `at_ms` the end
+    of what was said so far."""
+
+    origin_ms: int
+    origin: AtSource
+    positions: Mapping[str, int]
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
     reason: str | None = None
-    ended_clock: int | None = None
     at_ms: int = 0
     silence_ms: int = 0
     overlap_ms: int = 0
@@ -158,14 +172,6 @@ class Conversation:
     def at(self, at_ms: int) -> datetime:
         """The absolute time of an offset from the call's start; the nearest that a datetime can say."""
         return EPOCH + timedelta(milliseconds=max(_FIRST_MS, min(_LAST_MS, self.origin_ms + at_ms)))
-
-    def due(self, limits: Limits) -> int:
-        """When (ms since 1970) the call closes if nothing more arrives; for a closed one, when its marker goes."""
-        if self.status == "closed":
-            return self.clock + limits.closed_ms
-        if self.ended_clock is not None:
-            return self.ended_clock + limits.grace_ms
-        return self.clock + (limits.chat_silence_ms if self.channel == "chat" else limits.voice_silence_ms)
 
 
 def epoch_ms(at: datetime) -> int:
@@ -189,7 +195,8 @@ def advance(before: Conversation | None, scored: Scored) -> Conversation:
 
 
 def _hash(segment_id: str) -> str:
-    return hashlib.blake2b(segment_id.encode(), digest_size=8).hexdigest()
+    """48 bits: of a call's ids two look alike once in 10^10 calls."""
+    return hashlib.blake2b(segment_id.encode(), digest_size=6).hexdigest()
 
 
 def _opened(scored: Scored) -> Conversation:
@@ -202,24 +209,15 @@ def _opened(scored: Scored) -> Conversation:
         origin_ms = epoch_ms(scored.end_at) - (scored.end_ms or 0)
     else:
         origin_ms = timestamp - (scored.end_ms or scored.start_ms or 0)
+    origin: AtSource = "call" if scored.started_at or scored.start_at or scored.end_at else "record"
     return Conversation(
-        call_id=scored.call_id,
-        origin_ms=origin_ms,
-        origin="call" if scored.started_at or scored.start_at or scored.end_at else "record",
-        clock=timestamp,
-        lane=scored.source.lane,
-        positions={},
+        call_id=scored.call_id, clock=timestamp, lane=scored.source.lane, origin_ms=origin_ms, origin=origin, positions={}
     )
 
 
 def _touched(call: Conversation, scored: Scored) -> Conversation:
-    source = scored.source
-    return replace(
-        call,
-        clock=max(call.clock, source.timestamp),
-        lane=source.lane,
-        positions={**call.positions, source.lane: source.offset},
-    )
+    source, positions = scored.source, {**call.positions, scored.source.lane: scored.source.offset}
+    return replace(call, clock=max(call.clock, source.timestamp), lane=source.lane, positions=positions)
 
 
 def _informed(call: Conversation, scored: Scored) -> Conversation:

@@ -43,6 +43,7 @@ Reason = Literal[
     "too_long",
     "end_before_start",
     "call_ended",
+    "skipped",
 ]
 
 SPEAKERS: tuple[Speaker, ...] = ("customer", "agent", "bot", "system", "unknown")
@@ -61,6 +62,11 @@ class Record:
     key: bytes | None
     value: bytes | None
     headers: tuple[tuple[str, bytes | None], ...] = ()
+
+    @property
+    def place(self) -> str:
+        """TOPIC:PARTITION:OFFSET, as --skip takes it and rejections are listed."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
 
 
 @dataclass(frozen=True, slots=True)

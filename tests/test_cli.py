@@ -41,6 +41,17 @@ OTHER = {
     "web_host": "0.0.0.0",
     "web_port": "0",
     "log_level": "debug",
+    "instance_id": "pod-1",
+    "stall_s": "30",
+    "security_protocol": "SASL_SSL",
+    "sasl_mechanism": "OAUTHBEARER",
+    "sasl_username": "ann",
+    "sasl_password_file": "password",
+    "sasl_token_provider": "tokens:kafka",
+    "ssl_ca_file": "ca.pem",
+    "ssl_cert_file": "client.pem",
+    "ssl_key_file": "client.key",
+    "ssl_key_password_file": "key.password",
 }
 
 
@@ -104,7 +115,7 @@ def test_the_version_is_told(call: Call) -> None:
 
 
 def test_the_worker_s_help_lists_every_setting_with_its_variable(call: Call) -> None:
-    words = call("worker", "--help").out.replace("]", " ").replace("/", " ").split()
+    words = call("worker", "--help").out.replace("[", " ").replace("]", " ").replace("/", " ").split()
     assert [f.name for f in listed() if flag(f.name) not in words or variable(f.name) not in words] == []
 
 
@@ -152,6 +163,10 @@ def test_a_flag_wins_over_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
         ("validate",),
         ("validate", str(CALLS / "en-routine.jsonl"), "--topic", "calls.segments"),
         ("score", "--prefix", "x"),
+        ("rejected", "list", "--stage", "both"),
+        ("rejected", "retry"),
+        ("rejected", "retry", "3:7", "--all"),
+        ("rejected", "retry", "3:7", "--reason", "not_json"),
     ],
     ids=" ".join,
 )
@@ -179,6 +194,9 @@ def test_a_bad_setting_is_exit_code_2_and_names_the_flag_and_the_variable(call: 
         ("alerts",),
         ("validate", "--topic", "calls.segments"),
         ("replay", str(CALLS / "en-routine.jsonl")),
+        ("rejected", "list"),
+        ("rejected", "show", "3:7"),
+        ("rejected", "retry", "--all"),
     ],
     ids=" ".join,
 )
@@ -303,8 +321,8 @@ def test_doctor_without_a_broker_is_exit_code_1_and_still_looks_at_the_model(cal
     checks = [json.loads(line) for line in done.out.splitlines()]
     assert (done.code, done.err) == (1, "")
     states = {check["name"]: check["state"] for check in checks}
-    assert states == {"broker": "failed", "topics": "skipped", "delivery": "ok", "model": "ok"}
-    assert "CALLPULSE_BOOTSTRAP_SERVERS" in checks[0]["detail"]
+    assert states == {"security": "ok", "broker": "failed", "topics": "skipped", "delivery": "ok", "model": "ok"}
+    assert "CALLPULSE_BOOTSTRAP_SERVERS" in checks[1]["detail"]
 
 
 def test_doctor_tells_what_is_wrong_with_the_model(call: Call, tmp_path: Path) -> None:

@@ -98,6 +98,7 @@ def test_the_state_is_compacted_and_rejections_are_kept_for_days(created: Settin
         pytest.skip("the embedded broker keeps no configuration")
     state, rejected = (config_of(created, name) for name in ("state", "rejected"))
     assert state["cleanup.policy"] == "compact"
+    assert state["compression.type"] == "zstd"
     assert state["segment.bytes"] == str(32 * 1024 * 1024)
     assert state["max.compaction.lag.ms"] == "600000"
     assert rejected == {"retention.ms": str(3 * 24 * 3600 * 1000)}
