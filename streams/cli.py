@@ -19,7 +19,7 @@ import click
 
 from models.errors import ModelError
 from models.sentiment import LABELS
-from streams import __version__
+from streams import __version__, logs
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
 from streams.records import Alert, Record
@@ -101,7 +101,7 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     Ctrl-C and SIGTERM finish what is under way, commit it and stop, within four seconds. A record at which the code
     itself fails stops the worker, and would stop it again; its last line names the place: --skip is the way out.
     """
-    _logging(settings.log_level)
+    logs.configure(settings.log_level)
     _check_skip(settings, skip)
     from streams import topics
 
@@ -489,17 +489,6 @@ def _load(settings: Settings) -> Any:
     return models.load(
         settings.model, settings.device, labels=labels, threads=settings.threads or None, budget=settings.batch_tokens
     )
-
-
-def _logging(level: str) -> None:
-    logging.basicConfig(
-        level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", datefmt="%H:%M:%S", stream=sys.stderr
-    )
-    logging.getLogger("callpulse").setLevel(level.upper())
-    for noisy in ("faust", "mode"):
-        logging.getLogger(noisy).setLevel(logging.DEBUG if level == "debug" else logging.ERROR)
-    for client in ("kafka", "aiokafka"):  # on DEBUG they would show whole requests: passwords, and what callers said
-        logging.getLogger(client).setLevel(logging.INFO if level == "debug" else logging.ERROR)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

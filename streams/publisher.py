@@ -5,7 +5,7 @@ A broker that goes away is waited for, however long; what it refuses for good is
 
 import asyncio
 import collections
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -21,6 +21,7 @@ from aiokafka.errors import (
 
 from streams.errors import DeliveryError, FencedError
 from streams.records import Record, Rejected
+from streams.security import aio_client
 from streams.settings import Settings
 from streams.wire import Header, rejection
 
@@ -28,6 +29,7 @@ MOST_BYTES = 1_000_000  # of a record; brokers take a little more by default, an
 BATCH_BYTES = 1 << 18
 TRANSACTION_S = 60.0  # after which the broker aborts a transaction whose producer is gone, if no other takes its place
 RETRY_S = 1.0
+PAUSE_S = 0.1
 GONE = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
 """A transaction ends so when another producer has taken over its id, or when the broker has given it up."""
 
@@ -59,15 +61,16 @@ class Publisher:
     def __init__(self, settings: Settings, **transactions: Any) -> None:
         profile = settings.profile
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.bootstrap_servers,
+            **aio_client(settings),
             enable_idempotence=profile.idempotent,
             acks="all",
             max_batch_size=1 if profile.batch_records == 1 else BATCH_BYTES,
             **transactions,
         )
         # aiokafka gives up a batch whose partition has been without a leader for its request timeout; the batches behind it
-        # would still be sent, out of order. A broker that is away is waited for instead.
+        # would still be sent, out of order. A broker that is away is waited for instead, and not asked without a pause.
         self._producer._message_accumulator._batch_ttl = float("inf")
+        self._producer.client.force_metadata_update = _paced(self._producer.client.force_metadata_update)
 
     async def start(self) -> None:
         """Connects; waits for a broker that does not answer."""
@@ -110,6 +113,23 @@ class Publisher:
         await (await self._producer.send_batch(batch, topic, partition=partition))
 
 
+def _paced(update: Callable[[], Awaitable[bool]]) -> Callable[[], "asyncio.Future[bool]"]:
+    """The same, with a pause behind each; who asks meanwhile waits for the same answer."""
+    asking: list[asyncio.Task[bool]] = []
+
+    async def asked() -> bool:
+        answer = await update()
+        await asyncio.sleep(PAUSE_S)
+        return answer
+
+    def paced() -> "asyncio.Future[bool]":
+        if not asking or asking[0].done():
+            asking[:] = [asyncio.create_task(asked())]
+        return asyncio.shield(asking[0])
+
+    return paced
+
+
 def _append(batch: Any, record: Outgoing) -> bool:
     added = batch.append(key=record.key, value=record.value, timestamp=record.timestamp, headers=list(record.headers))
     return added is not None
@@ -134,4 +154,4 @@ class Transactions(Publisher):
             cause = error.__cause__ if isinstance(error, DeliveryError) else error
             if isinstance(cause, GONE):
                 raise FencedError(f"another producer has taken over: {cause!r}") from error
-            raise DeliveryError(f"a transaction was not committed: {cause!r}") from error
+            raise DeliveryError(f"a transaction was not committed: {error!r}") from error
