@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
+from streams.security import aio_client
 from streams.settings import Settings
 
 PEEK_MS = 200
@@ -67,9 +68,7 @@ class Backlog:
         consumer = await self._consumer()
         first = await consumer.beginning_offsets(places)
         committed = {place: await consumer.committed(place) for place in places}
-        return {
-            place: Begin(max(offset := committed[place] or 0, first[place]), max(0, first[place] - offset)) for place in places
-        }
+        return {place: _begin(committed[place], first[place]) for place in places}
 
     async def _deleted(self, jumps: list[tuple[TopicPartition, int, int]]) -> dict[TopicPartition, int]:
         lost: dict[TopicPartition, int] = {}
@@ -94,7 +93,7 @@ class Backlog:
     async def _consumer(self) -> AIOKafkaConsumer:
         if self._asking is None:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self.settings.bootstrap_servers,
+                **aio_client(self.settings),
                 group_id=self.group,
                 enable_auto_commit=False,
                 auto_offset_reset="earliest",
@@ -107,6 +106,12 @@ class Backlog:
                 raise
             self._asking = consumer
         return self._asking
+
+
+def _begin(committed: int | None, first: int) -> Begin:
+    """A group that has committed nothing begins where the partition does, and has lost nothing."""
+    offset = first if committed is None else committed
+    return Begin(max(offset, first), max(0, first - offset))
 
 
 async def _empty(consumer: AIOKafkaConsumer, place: TopicPartition, offset: int, end: int) -> bool:

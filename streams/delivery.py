@@ -142,9 +142,10 @@ class Lane:
         await self.idle.wait()
         await self.commit()
 
-    def resume(self, begin: Mapping[TopicPartition, int]) -> None:
-        """Goes on, with the partitions of a new generation, which were committed up to these offsets."""
-        self.done, self.committed = dict(begin), dict(begin)
+    def resume(self, begin: Mapping[TopicPartition, int], committed: Mapping[TopicPartition, int]) -> None:
+        """Goes on, with the partitions of a new generation, from these offsets on. Where less is committed, as what lay between
+        was deleted, that is made good with the next commit: it was lost once."""
+        self.done, self.committed = dict(begin), dict(committed)
         generation = self.app.consumer_generation_id
         self.expected = {(place, generation): offset for place, offset in begin.items()} | self.expected
         self.running.set()

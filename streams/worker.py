@@ -78,7 +78,8 @@ class Role:
             log.warning("not known where the partitions of %s begin: %r", self.app.conf.id, error)
             begins = {}
         self.missed(context, {place: begin.lost for place, begin in begins.items()})
-        self.lane.resume({place: begin.offset for place, begin in begins.items()})
+        offsets = {place: begin.offset for place, begin in begins.items()}
+        self.lane.resume(offsets, {place: offset - begins[place].lost for place, offset in offsets.items()})
 
     @staticmethod
     def missed(context: Context, lost: Mapping[TopicPartition, int]) -> None:
@@ -89,10 +90,11 @@ class Role:
 
     async def watch(self, context: Context) -> None:
         """Looks once how far the lane is, and what lies behind."""
-        jumps = [self.lane.jumps.popleft() for _ in range(len(self.lane.jumps))]
-        reached = dict(self.lane.done)
+        jumps, reached = list(self.lane.jumps), dict(self.lane.done)
         try:
             self.missed(context, await self.backlog.deleted(jumps))
+            for _ in jumps:
+                self.lane.jumps.popleft()
             lags = await self.backlog.lags(reached)
         except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
             log.warning("%s: the broker does not say what is left to do: %r", self.name, error)

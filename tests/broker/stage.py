@@ -1,0 +1,155 @@
+"""Where a fault is played: workers under a steady load, what is awaited, and what is left for the oracle."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+
+from kafka.errors import KafkaError
+
+from streams import topics
+from streams.settings import Settings
+from streams.wire import decode_state
+
+from .apache import Node
+from .brokers import Where
+from .fleet import Fleet, Member
+from .messages import now_ms
+from .oracle import Left
+from .plays import committed
+from .running import Topics
+from .traffic import Sender, Traffic, sending
+
+PARTITIONS = 4
+READY_S, PROGRESS_S, DRAINED_S = 90.0, 90.0, 120.0
+KEPT = 10_000  # records of calls.state that come until those that they overwrite are forgotten
+
+
+class Log(Topics):
+    """All that lies in the topics; of calls.state what is newest, as compaction would leave it."""
+
+    most = KEPT
+
+    def read(self) -> None:
+        super().read()
+        if len(state := self.records["state"]) > self.most:
+            newest = {(record.partition, record.key): record for record in state}
+            self.records["state"] = sorted(newest.values(), key=lambda record: record.offset)
+            self.most = len(newest) + KEPT
+
+
+@dataclass
+class Stage:
+    """One fault's stage. `stuck` says what was awaited in vain; `kills` when (ms since 1970), `figures` what was measured."""
+
+    settings: Settings
+    log: Log
+    fleet: Fleet
+    sender: Sender
+    random: random.Random
+    where: Where
+    injected: int = 0
+    stuck: list[str] = field(default_factory=list)
+    kills: list[int] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def nodes(self) -> Sequence[Node]:
+        return self.where.nodes
+
+    def until(self, condition: Callable[[], bool], what: str, seconds: float) -> bool:
+        """Reads the topics until the condition holds; whether it did in time."""
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > deadline:
+                self.stuck.append(f"not in {seconds:g} s: {what}")
+                return False
+            self._read()
+        return True
+
+    def _read(self) -> None:
+        try:
+            self.log.read()
+        except KafkaError:
+            time.sleep(0.2)  # a broker is away
+
+    def pause(self, least_s: float, most_s: float) -> None:
+        """A pause of the schedule, as long as the seed says; the topics are read meanwhile."""
+        over = time.monotonic() + self.random.uniform(least_s, most_s)
+        while time.monotonic() < over:
+            self._read()
+
+    def ready(self) -> bool:
+        return self.until(lambda: self.fleet.ready, "all workers ready", READY_S)
+
+    def progress(self, records: int = 30) -> bool:
+        """Returns when so many more have been scored, and judging has gone on in every partition."""
+        self._read()
+        scored, judged = len(self.log.records["sentiment"]) + records, self.judged()
+        return self.until(
+            lambda: (
+                len(self.log.records["sentiment"]) >= scored
+                and all(self.judged().get(partition, -1) > judged.get(partition, -1) for partition in range(PARTITIONS))
+            ),
+            f"{records} more scored, and every partition judged on",
+            PROGRESS_S,
+        )
+
+    def judged(self) -> dict[int, int]:
+        """Where the newest record of each partition of calls.state lies."""
+        return {record.partition: record.offset for record in self.log.records["state"]}
+
+    def one(self) -> Member:
+        """A worker that takes part, drawn by lot."""
+        self.ready()
+        return self.random.choice(self.fleet.members)
+
+    def drain(self) -> None:
+        """No more is sent, no more is broken: returns when all is judged and all that is due has happened."""
+        self.sender.stop()
+        self.ready()
+        self.until(self._settled, "all judged, committed and closed", DRAINED_S)
+        for member in [*self.fleet.members]:
+            self.fleet.dismiss(member)
+        self.log.read_to_the_end()
+
+    def _settled(self) -> bool:
+        self.log.read_to_the_end()
+        ended = {key for key, value in self._input() if b'"type": "end"' in value}
+        states = self.log.states()
+        return (
+            len(self.log.records["segments"]) >= self.sender.sent
+            and not self.lag()
+            and all((value := states.get(key)) and decode_state(value).status == "closed" for key in ended)
+        )
+
+    def _input(self) -> Iterator[tuple[bytes | None, bytes]]:
+        return ((record.key, record.value or b"") for record in self.log.records["segments"])
+
+    def lag(self) -> int:
+        """Records that a group has not committed."""
+        log = self.log.records
+        return sum(
+            record.offset >= at[record.partition]
+            for role, name in (("score", "segments"), ("judge", "sentiment"))
+            for at in [committed(self.log, role, name)]
+            for record in log[name]
+        )
+
+    def left(self) -> Left:
+        roles = {"score": "segments", "judge": "sentiment"}
+        done = {role: committed(self.log, role, name) for role, name in roles.items()}
+        return Left(self.settings, self.log.found, self.log.records, done, now_ms())
+
+
+@contextmanager
+def staged(settings: Settings, seed: int, rate: float, where: Where, crew: AbstractContextManager[Fleet]) -> Iterator[Stage]:
+    """Topics of its own, no worker yet, and traffic that flows."""
+    with ExitStack() as stack:
+        with topics.admin(settings) as client:
+            topics.create(client, settings)
+        log = stack.enter_context(closing(Log(settings)))
+        fleet = stack.enter_context(crew)
+        sender = stack.enter_context(sending(settings, Traffic(seed), rate))
+        yield Stage(settings, log, fleet, sender, random.Random(seed), where)

@@ -1,0 +1,27 @@
+"""What is kept of a rejected record."""
+
+from dataclasses import replace
+
+import pytest
+
+from streams.publisher import Outgoing, rejected_record
+from streams.records import Record, Rejected
+
+RECORD = Record("calls.segments", 5, 7, 0, b"key", b"value", (("trace", b"\xff"), ("nothing", None)))
+PLACE = (("callpulse-topic", b"calls.segments"), ("callpulse-partition", b"5"), ("callpulse-offset", b"7"))
+
+
+def test_a_rejected_record_is_kept_as_it_was_with_where_and_why() -> None:
+    kept = rejected_record("calls.rejected", 4, RECORD, Rejected("not_json", "detail"), "score")
+    why = (("callpulse-stage", b"score"), ("callpulse-reason", b"not_json"), ("callpulse-detail", b"detail"))
+    assert kept == Outgoing("calls.rejected", 1, b"key", b"value", (*RECORD.headers, *PLACE, *why))
+
+
+@pytest.mark.parametrize("large", ["key", "value", "headers"])
+def test_of_a_rejected_record_that_no_topic_takes_only_where_and_why_are_kept(large: str) -> None:
+    much = b"x" * 1_000_000
+    record = replace(RECORD, **{large: (("much", much),) if large == "headers" else much})  # type: ignore[arg-type]
+    kept = rejected_record("calls.rejected", 1, record, Rejected("too_large", "detail"), "score")
+    assert (kept.partition, kept.key, kept.value) == (0, None, None)
+    assert kept.headers[:3] == PLACE
+    assert len(kept.headers) == 6

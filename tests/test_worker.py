@@ -1,0 +1,144 @@
+"""An agent's role in a worker, without a broker: where it goes on, what it counts as lost, when its progress is seen."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import pytest
+from aiokafka import TopicPartition
+from aiokafka.errors import KafkaConnectionError
+from lanes import FakeApp, FakeWork, place
+
+from streams.agents import Context
+from streams.backlog import Begin
+from streams.delivery import Lane
+from streams.settings import Settings
+from streams.worker import Role
+
+Jump = tuple[TopicPartition, int, int]
+
+
+class FakeBacklog:
+    """Answers as it is told; raises while the broker is `away`."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.begin: dict[TopicPartition, Begin] = {}
+        self.lag = 0
+        self.asked: list[list[Jump]] = []
+
+    async def begins(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Begin]:
+        self._answers()
+        return self.begin
+
+    async def deleted(self, jumps: Iterable[Jump]) -> dict[TopicPartition, int]:
+        self.asked.append(list(jumps))
+        self._answers()
+        return {place: found - expected for place, expected, found in self.asked[-1]}
+
+    async def lags(self, reached: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        self._answers()
+        return dict.fromkeys(reached, self.lag)
+
+    def _answers(self) -> None:
+        if self.away:
+            raise KafkaConnectionError("no broker")
+
+
+class Stage:
+    """A role, and what stands around it."""
+
+    def __init__(self) -> None:
+        self.context = Context(Settings(), {})
+        app: Any = FakeApp()
+        app.conf = type("Conf", (), {"id": "callpulse-score"})
+        self.lane = Lane(app, FakeWork(), lambda *_: None)
+        self.backlog = FakeBacklog()
+        unused: Any = None
+        backlog: Any = self.backlog
+        self.role = Role("score", app, self.lane, unused, asyncio.Event(), backlog)
+
+    async def begin(self) -> None:
+        await self.role.begin(self.context, [place()])
+
+    async def watch(self) -> None:
+        await self.role.watch(self.context)
+
+
+def played(scene: Callable[[Stage], Any]) -> Stage:
+    async def play() -> Stage:
+        stage = Stage()
+        await scene(stage)
+        return stage
+
+    return asyncio.run(play())
+
+
+def test_a_lane_goes_on_where_the_group_does_and_what_was_deleted_unread_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.backlog.begin = {place(): Begin(9, 4)}
+        await stage.begin()
+
+    stage = played(scene)
+    assert (stage.lane.done, stage.lane.committed) == ({place(): 9}, {place(): 5})
+    assert stage.lane.running.is_set()
+    assert stage.context.counts.lost == 4
+    assert [record.getMessage() for record in caplog.records] == [
+        "calls.segments partition 0: 4 records were deleted by retention unread"
+    ]
+
+
+def test_a_lane_goes_on_though_the_broker_does_not_say_where(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.lane.running.clear()
+        stage.backlog.away = True
+        await stage.begin()
+
+    stage = played(scene)
+    assert (stage.lane.done, stage.lane.running.is_set()) == ({}, True)
+    assert "not known where the partitions of callpulse-score begin" in caplog.text
+
+
+def test_what_was_jumped_over_is_asked_about_until_the_broker_answers_and_counted_once() -> None:
+    jumps = [(place(0), 3, 7), (place(1), 8, 9)]
+
+    async def scene(stage: Stage) -> None:
+        stage.lane.jumps.extend(jumps)
+        stage.backlog.away = True
+        await stage.watch()
+        stage.backlog.away = False
+        await stage.watch()
+        await stage.watch()
+
+    stage = played(scene)
+    assert stage.backlog.asked == [jumps, jumps, []]
+    assert stage.context.counts.lost == 4 + 1
+
+
+def test_progress_is_what_the_lane_has_done_and_what_lies_behind() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.lane.resume({place(): 5}, {})
+        stage.backlog.lag = 3
+        stage.lane.room.clear()
+        await stage.watch()
+
+    progress = played(scene).role.progress
+    assert (progress.reached, progress.lag, progress.paused) == ({place(): 5}, 3, True)
+    assert time.monotonic() - progress.moved_at < 5
+
+
+@pytest.mark.parametrize("why", ["settled", "away"])
+def test_nobody_looks_while_partitions_are_taken_away_or_the_broker_does_not_answer(why: str) -> None:
+    async def scene(stage: Stage) -> None:
+        stage.lane.resume({place(): 5}, {})
+        stage.backlog.lag = 3
+        await stage.watch()
+        stage.role.progress.moved_at = 0.0
+        stage.backlog.lag, stage.backlog.away = 0, why == "away"
+        if why == "settled":
+            await stage.lane.settle()
+        await stage.watch()
+
+    progress = played(scene).role.progress
+    assert (progress.lag, progress.moved_at) == (3, 0.0)
