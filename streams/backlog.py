@@ -42,6 +42,11 @@ class Backlog:
         async with self._one:
             return await asyncio.wait_for(self._deleted(list(jumps)), ANSWER_S)
 
+    async def between(self, place: TopicPartition, expected: int, found: int) -> bool:
+        """Whether a record lies at or behind `expected` and before `found`, where there is one or was."""
+        async with self._one:
+            return await asyncio.wait_for(self._between(place, expected, found), ANSWER_S)
+
     async def lags(self, reached: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """How many records lie at or behind these offsets. The ends of a producer's transactions count, unless nothing
         else is left."""
@@ -78,6 +83,15 @@ class Backlog:
                 if (deleted := min(first[place], found) - expected) > 0:
                     lost[place] = lost.get(place, 0) + deleted
         return lost
+
+    async def _between(self, place: TopicPartition, expected: int, found: int) -> bool:
+        consumer = await self._consumer()
+        consumer.assign([place])
+        consumer.seek(place, expected)
+        while await consumer.position(place) < found:
+            for messages in (await consumer.getmany(timeout_ms=PEEK_MS, max_records=1)).values():
+                return bool(messages[0].offset < found)
+        return False
 
     async def _lags(self, reached: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         if not reached:

@@ -33,6 +33,8 @@ from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 
+from streams.errors import PassedOverError
+
 log = logging.getLogger("callpulse.delivery")
 
 TICK_S = 1.0
@@ -80,6 +82,10 @@ class Lane:
     committed; if that takes longer than SETTLE_S, it is abandoned without a commit. `failed` is called once, with the batch
     under way, when the work raises. `done` has the offset behind the last event done, by partition, of those assigned now;
     `jumps` the places where offsets are missing: (partition, expected, found).
+
+    What is taken in follows without a gap from where the partition begins: else what is done could be committed past what never
+    came (under load, Faust has been seen to drop what it fetched after a rebalance). `passed_over` says, by asking the broker,
+    whether records lie between; if so, the worker fails, and they come again.
     """
 
     def __init__(self, app: Any, work: Work, failed: Callable[[BaseException, Sequence[Message]], None]) -> None:
@@ -89,12 +95,13 @@ class Lane:
         self.room.set()
         self.idle.set()
         self.running = asyncio.Event()
-        self.running.set()
         self.closed = False
         self.tasks: list[asyncio.Task[None]] = []
         self.done: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
         self.expected: dict[tuple[TopicPartition, int], int] = {}
+        self.entered: set[tuple[TopicPartition, int]] = set()
+        self.passed_over: Callable[[TopicPartition, int, int], Awaitable[bool]] | None = None
         self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
         self.assignment = 0  # counts them: what was begun under one is not acknowledged under the next
         self.committing = asyncio.Lock()
@@ -107,20 +114,35 @@ class Lane:
     async def feed(self, events: AsyncIterator[Event]) -> None:
         """Takes events in as they come; stops taking while the lane is full."""
         async for event in events:
-            if not self.closed:
-                self._expect(event.message)
+            await self.running.wait()  # until it is known where its partition begins
+            if await self._is_next(event):
                 self.waiting.append(event)
                 self.more.set()
             if len(self.waiting) >= CAPACITY:
                 self.room.clear()
                 await self.room.wait()
 
-    def _expect(self, message: Message) -> None:
+    async def _is_next(self, event: Event) -> bool:
+        """Whether the event is of this generation and not yet taken in. One offset may be missing, the end of a transaction,
+        and what retention has deleted."""
+        message = event.message
         place = TopicPartition(message.topic, message.partition)
         stretch = place, message.generation_id  # between two of them another worker may have gone on
-        if message.offset > (expected := self.expected.get(stretch, message.offset)):
+        expected = self.expected.get(stretch, message.offset)
+        if self.closed or message.offset < expected:
+            return False
+        missing = message.offset - expected
+        asked = missing > (stretch in self.entered) and self.passed_over is not None
+        if asked and await self.passed_over(place, expected, message.offset) and self._mine(event):  # type: ignore[misc]
+            self.closed = True
+            self.failed(PassedOverError(f"offsets {expected} to {message.offset - 1} of {place} did not come"), [message])
+        if self.closed or not self._mine(event):
+            return False
+        if missing:
             self.jumps.append((place, expected, message.offset))
+        self.entered.add(stretch)
         self.expected[stretch] = message.offset + 1
+        return True
 
     def start(self) -> None:
         self.tasks = [asyncio.create_task(self._drain()), asyncio.create_task(self._keep_committing())]
@@ -137,6 +159,7 @@ class Lane:
             log.warning("gave up waiting for a batch after %.0f s: it is redelivered to whoever gets its partitions", SETTLE_S)
         self.assignment += 1
         self.done, self.committed, self.expected = {}, {}, {}
+        self.entered.clear()
 
     async def _settled(self) -> None:
         await self.idle.wait()

@@ -7,6 +7,7 @@
     |  `- AccessError    the broker denies a right to what the user wants to use
     |- DeliveryError     a record could not be delivered
     |  `- FencedError    because another worker has taken the partition over
+    |- PassedOverError   records were not handed over that lie in a topic
     |- PoisonError       a record that the code cannot work on (bad data is no error: this is a bug)
     `- RecordingError    a recording cannot be read
 
@@ -40,6 +41,10 @@ class DeliveryError(CallpulseError):
 
 class FencedError(DeliveryError):
     """Another worker has taken over what this one was about to write."""
+
+
+class PassedOverError(CallpulseError):
+    """Records that lie in a topic did not come, and later ones did."""
 
 
 class PoisonError(CallpulseError):

@@ -17,7 +17,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import faust
 from aiokafka import TopicPartition
@@ -38,7 +38,9 @@ log = logging.getLogger("callpulse.worker")
 STOP_S = 4.0  # for what is under way when the worker is told to stop
 REPORT_S = 10.0
 WATCH_S = 5.0
+RETRY_S = 1.0
 NEVER_S = 7 * 86_400.0
+T = TypeVar("T")
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
 
 
@@ -53,6 +55,7 @@ class Role:
     ready: asyncio.Event
     backlog: Backlog
     stopped: Callable[[], Awaitable[None]] | None = None
+    beginning: "asyncio.Task[None] | None" = None
     progress: Progress = field(default_factory=lambda: Progress(time.monotonic()))
 
     async def start(self) -> None:
@@ -68,18 +71,33 @@ class Role:
         await self.publisher.stop()
         await self.backlog.stop()
 
+    def assigned(self, context: Context, partitions: Iterable[Any]) -> None:
+        """Goes on in the background, for the group does not wait for long."""
+        self.lane.passed_over = self.passed_over
+        self.beginning = asyncio.create_task(self.begin(context, partitions))
+
     async def begin(self, context: Context, partitions: Iterable[Any]) -> None:
-        """Lets the lane go on with the partitions that are assigned now. What retention has deleted unread is said and
-        counted."""
-        places = [TopicPartition(tp.topic, tp.partition) for tp in partitions]
-        try:
-            begins = await self.backlog.begins(places)
-        except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
-            log.warning("not known where the partitions of %s begin: %r", self.app.conf.id, error)
-            begins = {}
-        self.missed(context, {place: begin.lost for place, begin in begins.items()})
-        offsets = {place: begin.offset for place, begin in begins.items()}
-        self.lane.resume(offsets, {place: offset - begins[place].lost for place, offset in offsets.items()})
+        """Lets the lane go on with the partitions that are assigned now, once the broker says from where. What retention has
+        deleted unread is said and counted."""
+        places, assignment = [TopicPartition(tp.topic, tp.partition) for tp in partitions], self.lane.assignment
+        begins = await self._answer(lambda: self.backlog.begins(places))
+        if assignment == self.lane.assignment:
+            self.missed(context, {place: begin.lost for place, begin in begins.items()})
+            offsets = {place: begin.offset for place, begin in begins.items()}
+            self.lane.resume(offsets, {place: offset - begins[place].lost for place, offset in offsets.items()})
+
+    async def passed_over(self, place: TopicPartition, expected: int, found: int) -> bool:
+        """Whether records lie between these offsets."""
+        return await self._answer(lambda: self.backlog.between(place, expected, found))
+
+    async def _answer(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What the broker says, whenever it does."""
+        while True:
+            try:
+                return await ask()
+            except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
+                log.warning("%s: the broker does not answer: %r", self.name, error)
+                await asyncio.sleep(RETRY_S)
 
     @staticmethod
     def missed(context: Context, lost: Mapping[TopicPartition, int]) -> None:
@@ -162,7 +180,7 @@ def score_app(context: Context, scorer: Scorer) -> Role:
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_app: Any, partitions: Iterable[Any], **_: Any) -> None:
-        await role.begin(context, partitions)
+        role.assigned(context, partitions)
         role.ready.set()
 
     return role
@@ -188,7 +206,7 @@ def judge_app(context: Context, web: bool) -> Role:
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_app: Any, partitions: Iterable[Any], **_: Any) -> None:
         judging.own(tp.partition for tp in partitions)
-        await role.begin(context, partitions)
+        role.assigned(context, partitions)
 
     return role
 
@@ -205,7 +223,7 @@ def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
 
     @app.page("/readyz")
     async def readyz(web: Any, _request: Any) -> Any:
-        waiting = [role.name for role in roles if not role.ready.is_set()]
+        waiting = [role.name for role in roles if not (role.ready.is_set() and role.lane.running.is_set())]
         return web.json({"status": "not ready" if waiting else "ready", "waiting_for": waiting}, status=503 if waiting else 200)
 
 
@@ -272,6 +290,7 @@ async def _report(context: Context, roles: Sequence[Role]) -> None:
     """One line when the worker is ready, then one every ten seconds in which something came or is left to do."""
     for role in roles:
         await role.ready.wait()
+        await role.lane.running.wait()
     log.info("ready")
     before = ""
     while True:

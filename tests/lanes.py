@@ -121,6 +121,7 @@ class Line:
         self.work = work or FakeWork(**given)
         self.failures: list[tuple[BaseException, list[int]]] = []
         self.lane = Lane(self.app, self.work, self._failed)
+        self.lane.running.set()
         self.queue: asyncio.Queue[Event] = asyncio.Queue()
         self.taken = 0
         self.feeding = asyncio.create_task(self.lane.feed(self._events()))

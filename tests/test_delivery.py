@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import suppress
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
+from aiokafka import TopicPartition
 from lanes import PATIENCE, Line, place, run, turns, until
 
 from streams import delivery
+from streams.errors import PassedOverError
 
 
 def test_batches_come_in_order_and_are_done_in_order_once_their_work_has_returned() -> None:
@@ -260,7 +262,7 @@ def test_what_another_worker_has_done_meanwhile_was_not_jumped_over() -> None:
         await line.lane.settle()
         line.put(2)  # it was on its way
         line.put(50, generation=2)  # it comes before the lane is told
-        await until(lambda: line.taken == 4)
+        await until(lambda: line.taken == 3)
         line.reassigned(p0=50)
         line.put(51)
         await line.is_done(52)
@@ -268,6 +270,47 @@ def test_what_another_worker_has_done_meanwhile_was_not_jumped_over() -> None:
         return line
 
     assert list(run(scene).lane.jumps) == []
+
+
+def test_what_was_passed_over_stops_the_lane_before_anything_behind_it_is_done() -> None:
+    asked: list[tuple[TopicPartition, int, int]] = []
+
+    async def scene() -> Line:
+        line = Line()
+
+        async def passed_over(where: TopicPartition, expected: int, found: int) -> bool:
+            asked.append((where, expected, found))
+            return where == place(1)
+
+        line.lane.passed_over = passed_over
+        line.reassigned(p0=5, p1=0)
+        line.put(6, 8, 11)  # not at the beginning; the end of a transaction; three of them
+        await line.is_done(12)
+        line.put(3, 4, partition=1)
+        line.put(12)
+        await until(lambda: bool(line.failures))
+        await turns()
+        await line.stop()
+        return line
+
+    line = run(scene)
+    assert asked == [(place(0), 5, 6), (place(0), 9, 11), (place(1), 0, 3)]
+    assert [*chain(*line.work.begun)] == [6, 8, 11]
+    [(error, offsets)] = line.failures
+    assert isinstance(error, PassedOverError)
+    assert offsets == [3]
+
+
+def test_what_was_taken_in_before_is_not_taken_in_again() -> None:
+    async def scene() -> Line:
+        line = Line()
+        line.reassigned(p0=5)
+        line.put(3, 4, 5, 6, 5, 6, 7)
+        await line.is_done(8)
+        await line.stop()
+        return line
+
+    assert [*chain(*run(scene).work.begun)] == [5, 6, 7]
 
 
 def test_no_more_jumps_are_kept_than_a_lane_holds() -> None:

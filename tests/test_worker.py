@@ -10,6 +10,7 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from lanes import FakeApp, FakeWork, place
 
+from streams import worker
 from streams.agents import Context
 from streams.backlog import Begin
 from streams.delivery import Lane
@@ -23,13 +24,15 @@ class FakeBacklog:
     """Answers as it is told; raises while the broker is `away`."""
 
     def __init__(self) -> None:
-        self.away = False
+        self.away = self.slow = False
         self.begin: dict[TopicPartition, Begin] = {}
         self.lag = 0
         self.asked: list[list[Jump]] = []
 
     async def begins(self, places: Iterable[TopicPartition]) -> dict[TopicPartition, Begin]:
         self._answers()
+        while self.slow:
+            await asyncio.sleep(0)
         return self.begin
 
     async def deleted(self, jumps: Iterable[Jump]) -> dict[TopicPartition, int]:
@@ -89,15 +92,34 @@ def test_a_lane_goes_on_where_the_group_does_and_what_was_deleted_unread_is_said
     ]
 
 
-def test_a_lane_goes_on_though_the_broker_does_not_say_where(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lane_waits_until_the_broker_says_where_it_goes_on(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "RETRY_S", 0.0)
+
     async def scene(stage: Stage) -> None:
-        stage.lane.running.clear()
-        stage.backlog.away = True
-        await stage.begin()
+        stage.backlog.away, stage.backlog.begin = True, {place(): Begin(9, 0)}
+        beginning = asyncio.create_task(stage.begin())
+        while "the broker does not answer" not in caplog.text:
+            await asyncio.sleep(0)
+        assert not stage.lane.running.is_set()
+        stage.backlog.away = False
+        await beginning
 
     stage = played(scene)
-    assert (stage.lane.done, stage.lane.running.is_set()) == ({}, True)
-    assert "not known where the partitions of callpulse-score begin" in caplog.text
+    assert (stage.lane.done, stage.lane.running.is_set()) == ({place(): 9}, True)
+
+
+def test_an_answer_that_comes_after_the_next_rebalance_is_of_no_use() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.backlog.begin, stage.backlog.slow = {place(): Begin(9, 0)}, True
+        beginning = asyncio.create_task(stage.begin())
+        await asyncio.sleep(0)
+        await stage.lane.settle()
+        stage.backlog.slow = False
+        await beginning
+
+    assert not played(scene).lane.running.is_set()
 
 
 def test_what_was_jumped_over_is_asked_about_until_the_broker_answers_and_counted_once() -> None:

@@ -48,6 +48,16 @@ def came_and_went(stage: Stage, times: int) -> None:
         stage.injected += 2
 
 
+def begun(stage: Stage, times: int) -> None:
+    """The group's first moments, when nothing is committed: so many workers more, one after the other."""
+    for _ in range(times):
+        stage.pause(1, 4)
+        stage.fleet.add()
+        stage.injected += 1
+    stage.ready()
+    stage.progress()
+
+
 def froze(stage: Stage, times: int) -> None:
     """Frozen for longer than a session, until the others have taken over; then it wakes as if nothing had happened."""
     session_s = stage.settings.profile.session_timeout

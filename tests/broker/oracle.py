@@ -76,7 +76,7 @@ def judge(left: Left, scorer: Scorer, tolerance: float = EXACT) -> Verdict:
         "alerts_repeated": [event for event, n in events.items() for _ in range(n - 1)],
         "rejected_missing": [*((bad | due.rejected) - rejected)],
         "rejected_extra": [*(rejected - bad - due.rejected)],
-        "lag": [*_behind(left)],
+        "lag": [*behind(left)],
     }
     return Verdict(
         segments=len(left.records.get("segments", ())),
@@ -179,7 +179,8 @@ def _different(due: Mapping[Key, bytes], there: Mapping[Key, bytes]) -> list[Key
     return [(*key, "another" if key in due and key in there else "absent" if key in due else "too many") for key in wrong]
 
 
-def _behind(left: Left) -> Iterator[Key]:
+def behind(left: Left) -> Iterator[Key]:
+    """What the groups have not committed."""
     for role, name in (("score", "segments"), ("judge", "sentiment")):
         for record in left.records.get(name, ()):
             if record.offset >= left.committed[role][record.partition]:

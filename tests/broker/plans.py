@@ -19,7 +19,7 @@ class Fault:
     play: Callable[[Stage, int], None]
     times: Mapping[str, int]
     workers: int = 2
-    rate: float = 60.0
+    rate: float = 40.0
     model: str = ""
     silence_s: float = HALF_A_DAY_S
     clock: bool = False
@@ -31,9 +31,7 @@ def _everywhere(embedded: int, apache: int) -> dict[str, int]:
 
 
 SHORT = (
-    Fault(
-        name="6 SIGKILL, SIGTERM, freeze, join, leave", play=faults.mixed, times=_everywhere(6, 6), rate=100, model="lexicon"
-    ),
+    Fault(name="6 SIGKILL, SIGTERM, freeze, join, leave", play=faults.mixed, times=_everywhere(6, 6), rate=60, model="lexicon"),
     Fault(name="broker restart", play=outages.restarted, times={"apache": 1}, model="lexicon"),
     Fault(name="calls.sentiment below its in-sync minimum", play=outages.below_minimum, times={"three": 20}, model="lexicon"),
 )
@@ -44,6 +42,7 @@ def long(minutes: float) -> tuple[Fault, ...]:
     outage_s = {"three": int(minutes * 60)}
     return (
         Fault(name="odd messages only", play=faults.odd_messages, times=_everywhere(150, 150)),
+        Fault(name="first start, one after the other", play=faults.begun, times=_everywhere(3, 3), workers=1),
         Fault(name="SIGKILL, the only worker", play=faults.killed, times=_everywhere(5, 16), workers=1),
         Fault(name="SIGKILL, one of two", play=faults.killed, times=_everywhere(5, 16)),
         Fault(name="SIGKILL, while they rebalance", play=faults.killed_at_once, times=_everywhere(8, 16), workers=3),

@@ -47,7 +47,13 @@ def scorer_of(model: str) -> Known:
 def played(fault: Fault, broker: str, where: Where, model: str, seed: int) -> Entry:
     """Plays it on topics of its own; `model` is for faults that ask for none."""
     began, model, nodes = time.monotonic(), fault.model or model, where.nodes
-    given = {"model": model, "grace_s": GRACE_S, "voice_silence_s": fault.silence_s, "replication": max(1, len(nodes))}
+    given = {
+        "model": model,
+        "grace_s": GRACE_S,
+        "voice_silence_s": fault.silence_s,
+        "replication": max(1, len(nodes)),
+        "threads": 1,
+    }
     settings = own(where.cluster, **given, **where.given)
     with tempfile.TemporaryDirectory() as folder:
         also = faketime(Path(folder)) if fault.clock else {}

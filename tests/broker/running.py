@@ -136,6 +136,7 @@ class Topics:
         self.settings = settings
         self.records: dict[str, list[Record]] = defaultdict(list)
         with topics.admin(settings) as client:
+            until(lambda: len(topics.found(client, settings)) == len(topics.NAMES), lambda: "all topics")
             self.found = topics.found(client, settings)
         self.names = {found.name: name for name, found in self.found.items()}
         self.reader = topics.consumer(settings)

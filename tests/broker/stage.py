@@ -10,13 +10,12 @@ from kafka.errors import KafkaError
 
 from streams import topics
 from streams.settings import Settings
-from streams.wire import decode_state
 
 from .apache import Node
 from .brokers import Where
 from .fleet import Fleet, Member
 from .messages import now_ms
-from .oracle import Left
+from .oracle import Left, behind
 from .plays import committed
 from .running import Topics
 from .traffic import Sender, Traffic, sending
@@ -109,33 +108,23 @@ class Stage:
         """No more is sent, no more is broken: returns when all is judged and all that is due has happened."""
         self.sender.stop()
         self.ready()
-        self.until(self._settled, "all judged, committed and closed", DRAINED_S)
+        if not self.until(lambda: not self._open(), "all judged, committed and closed", DRAINED_S):
+            self.stuck.append(self._open())
         for member in [*self.fleet.members]:
             self.fleet.dismiss(member)
         self.log.read_to_the_end()
 
-    def _settled(self) -> bool:
+    def _open(self) -> str:
+        """What is yet to happen; empty when nothing is."""
         self.log.read_to_the_end()
-        ended = {key for key, value in self._input() if b'"type": "end"' in value}
-        states = self.log.states()
-        return (
-            len(self.log.records["segments"]) >= self.sender.sent
-            and not self.lag()
-            and all((value := states.get(key)) and decode_state(value).status == "closed" for key in ended)
-        )
-
-    def _input(self) -> Iterator[tuple[bytes | None, bytes]]:
-        return ((record.key, record.value or b"") for record in self.log.records["segments"])
-
-    def lag(self) -> int:
-        """Records that a group has not committed."""
-        log = self.log.records
-        return sum(
-            record.offset >= at[record.partition]
-            for role, name in (("score", "segments"), ("judge", "sentiment"))
-            for at in [committed(self.log, role, name)]
-            for record in log[name]
-        )
+        records, states = self.log.records["segments"], self.log.states()
+        if len(records) < self.sender.sent:
+            return f"{self.sender.sent - len(records)} messages have not come"
+        if late := [*behind(self.left())]:
+            return f"{len(late)} not committed, such as {late[0]}"
+        ended = {record.key for record in records if b'"type": "end"' in (record.value or b"")}
+        live = [key for key in ended if b'"status":"closed"' not in (states.get(key) or b"")]
+        return f"{len(live)} not closed, such as {live[0]!r}" if live else ""
 
     def left(self) -> Left:
         roles = {"score": "segments", "judge": "sentiment"}

