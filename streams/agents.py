@@ -167,13 +167,10 @@ class Judging:
         self.scored, self.judged_to = Backlog(context.settings, "score"), Backlog(context.settings, "judge")
 
     def own(self, partitions: Iterable[int]) -> None:
-        """Gives up what is not assigned any more and starts to load what is new. What stays is kept where there is a fence: had
-        another worker judged it meanwhile, the first write would be refused and the partition opened anew."""
-        assigned, before = set(partitions), self.judged
-        kept = {p: judged for p, judged in before.items() if p in assigned and judged.fenced and not judged.lost}
-        self.judged = {p: kept.get(p) or self._opened(p) for p in assigned}
-        for p in before.keys() - kept.keys():
-            self._close(before[p])
+        """Starts to load what this worker now judges; another may have judged it meanwhile, so nothing is kept."""
+        for judged in self.judged.values():
+            self._close(judged)
+        self.judged = {partition: self._opened(partition) for partition in partitions}
         self.loading = asyncio.gather(*(judged.loading for judged in self.judged.values()))
         self.loading.add_done_callback(self._loaded)
 

@@ -107,11 +107,6 @@ class Judged:
         self.lost = False
         self.loading = asyncio.create_task(self._load())
 
-    @property
-    def fenced(self) -> bool:
-        """Whether nobody else can have written since, or else this worker's next write is refused."""
-        return self.transactions is not None
-
     def _transactions(self) -> Transactions:
         name = f"{self.settings.group}-judge-{self.topic.name}-{self.partition}"
         return Transactions(self.settings, name)

@@ -193,3 +193,15 @@ def test_when_no_broker_answers_nothing_is_done_and_that_is_known_in_seconds(
         with pytest.raises((KafkaError, asyncio.TimeoutError, TimeoutError)):
             asked(settings, lambda b: b.begins([somewhere]))
     assert time.monotonic() - began < 10
+
+
+def test_records_between_two_offsets_are_told_from_ends_of_transactions_and_from_deleted_ones(apache: Topics) -> None:
+    asyncio.run(in_transactions(apache.settings, apache.settings.topic("segments"), [b"{}"] * 3))  # record, end, record, ...
+    put(apache, p1=10)
+    delete(apache, 1, before=6)
+    gaps = [(0, 1, 2), (0, 0, 2), (0, 2, 4), (1, 2, 6), (1, 2, 7), (1, 6, 9)]  # partition, expected, found
+    answers = [
+        asked(apache.settings, lambda b, gap=gap: b.between(place(apache, gap[0]), *gap[1:]))  # type: ignore[misc]
+        for gap in gaps
+    ]
+    assert answers == [False, True, True, False, True, True]
