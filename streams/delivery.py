@@ -100,6 +100,7 @@ class Lane:
         self.done: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
         self.expected: dict[tuple[TopicPartition, int], int] = {}
+        self.given_up: set[TopicPartition] = set()
         self.entered: set[tuple[TopicPartition, int]] = set()
         self.passed_over: Callable[[TopicPartition, int, int], Awaitable[bool]] | None = None
         self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
@@ -126,7 +127,7 @@ class Lane:
         """Whether the event is of this generation and not yet taken in. One offset may be missing, the end of a transaction,
         and what retention has deleted."""
         message = event.message
-        place = TopicPartition(message.topic, message.partition)
+        place = _place(event)
         stretch = place, message.generation_id  # between two of them another worker may have gone on
         expected = self.expected.get(stretch, message.offset)
         if self.closed or message.offset < expected:
@@ -160,6 +161,7 @@ class Lane:
         self.assignment += 1
         self.done, self.committed, self.expected = {}, {}, {}
         self.entered.clear()
+        self.given_up.clear()
 
     async def _settled(self) -> None:
         await self.idle.wait()
@@ -215,7 +217,7 @@ class Lane:
                 if batch:
                     done = await self.work.work(batch)
                     if assignment == self.assignment:
-                        self._note(done)
+                        self._note(batch, done)
                     batch = []
                 if self.work.tick is not None and loop.time() - ticked >= TICK_S:
                     await self.work.tick()
@@ -245,13 +247,20 @@ class Lane:
         if not self.waiting:
             self.more.clear()
         self.room.set()
-        return [event for event in taken if self._mine(event)]
+        return [event for event in taken if self._mine(event) and _place(event) not in self.given_up]
 
     def _mine(self, event: Event) -> bool:
         """Whether the event's partition was assigned in this generation; otherwise it is redelivered to its owner."""
         return bool(event.message.generation_id == self.app.consumer_generation_id)
 
-    def _note(self, done: Sequence[Event]) -> None:
+    def _note(self, batch: Sequence[Event], done: Sequence[Event]) -> None:
+        """Of a partition that was not done, nothing behind may be done either, until it is assigned anew."""
         for event in done:
-            message = event.message
-            self.done[TopicPartition(message.topic, message.partition)] = message.offset + 1
+            self.done[_place(event)] = event.message.offset + 1
+        if len(done) < len(batch):
+            offsets = {(_place(event), event.message.offset) for event in done}
+            self.given_up |= {_place(event) for event in batch if (_place(event), event.message.offset) not in offsets}
+
+
+def _place(event: Event) -> TopicPartition:
+    return TopicPartition(event.message.topic, event.message.partition)

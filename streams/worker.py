@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import faust
-from aiokafka import TopicPartition
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.sentiment import Scorer
@@ -131,6 +131,18 @@ def credentials(settings: Settings) -> Any:
         user, password = made["sasl_plain_username"], made["sasl_plain_password"]
         return faust.SASLCredentials(username=user, password=password, mechanism=mechanism, ssl_context=context)
     return faust.SSLCredentials(context) if context else None
+
+
+async def _seek_to_committed(consumer: Any, *partitions: TopicPartition) -> dict[TopicPartition, int | None]:
+    """aiokafka's own does not seek where 0 is committed (0.14: `if offset and offset > 0`). Faust relies on it to read again
+    what it has thrown away at a rebalance: a group's first records would never be read."""
+    committed = {place: await consumer.committed(place) for place in partitions or consumer.assignment()}
+    for place, offset in committed.items():
+        consumer.seek(place, offset or 0)
+    return committed
+
+
+AIOKafkaConsumer.seek_to_committed = _seek_to_committed
 
 
 def make_app(settings: Settings, role: str, web: bool) -> faust.App:

@@ -136,6 +136,27 @@ def test_events_that_the_work_does_not_return_are_neither_done_nor_committed() -
     assert line.app.commits == [{place(0): 3}]
 
 
+def test_behind_what_was_not_done_nothing_of_its_partition_is_done_until_it_is_assigned_anew() -> None:
+    async def scene() -> Line:
+        line = Line(lost={1})
+        line.put(10, partition=1)
+        line.put(0)
+        await line.is_done(1)
+        line.work.lost.clear()  # the work would do it now
+        line.put(11, partition=1)
+        line.put(1)
+        await line.is_done(2)
+        assert line.lane.done == {place(0): 2}
+        await line.lane.settle()
+        line.reassigned(p0=2, p1=10)
+        line.put(10, 11, partition=1)
+        await line.is_done(12, partition=1)
+        await line.stop()
+        return line
+
+    assert sorted(run(scene).worked) == [0, 1, 10, 10, 11]
+
+
 def test_what_the_group_does_not_take_is_not_committed(caplog: pytest.LogCaptureFixture) -> None:
     async def scene() -> Line:
         line = Line()

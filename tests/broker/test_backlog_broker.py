@@ -9,11 +9,11 @@ from typing import TypeVar
 
 import kafka
 import pytest
-from aiokafka import AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 from kafka.structs import OffsetAndMetadata
 
-from streams import backlog, topics
+from streams import backlog, topics, worker
 from streams.backlog import Backlog, Begin
 from streams.settings import Settings
 
@@ -205,3 +205,25 @@ def test_records_between_two_offsets_are_told_from_ends_of_transactions_and_from
         for gap in gaps
     ]
     assert answers == [False, True, True, False, True, True]
+
+
+def test_a_consumer_seeks_back_to_what_is_committed_also_where_that_is_nothing(laid: Topics) -> None:
+    async def positions() -> list[int]:
+        name = laid.settings.topic("segments")
+        consumer = AIOKafkaConsumer(bootstrap_servers=laid.settings.bootstrap_servers, group_id=laid.settings.group)
+        await consumer.start()
+        try:
+            consumer.assign([TopicPartition(name, 0)])
+            found = []
+            for committed in (0, 3):
+                await consumer.commit({TopicPartition(name, 0): committed})
+                consumer.seek(TopicPartition(name, 0), 5)
+                await consumer.seek_to_committed()
+                found.append(await consumer.position(TopicPartition(name, 0)))
+            return found
+        finally:
+            await consumer.stop()
+
+    put(laid, p0=5)
+    assert worker.AIOKafkaConsumer is AIOKafkaConsumer  # importing it corrects aiokafka's
+    assert asyncio.run(positions()) == [0, 3]
