@@ -34,7 +34,7 @@ class Rejection:
     @property
     def found(self) -> str:
         """Where the original lies, if its topic still holds it; as `callpulse worker --skip` takes it."""
-        return f"{self.original.topic}:{self.original.partition}:{self.original.offset}"
+        return self.original.place
 
     @property
     def at(self) -> datetime:

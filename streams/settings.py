@@ -100,7 +100,7 @@ class Settings:
         }
         for name, good in checks.items():
             if not good:
-                raise SettingsError(f"{flag(name)} (or {variable(name)}): {getattr(self, name)!r} will not do: {help_of(name)}")
+                raise SettingsError(f"{named(name)} {getattr(self, name)!r} will not do: {help_of(name)}")
         _check_security(self)
 
     def topic(self, name: str) -> str:
@@ -182,4 +182,4 @@ def _typed(f: Field[Any], text: str) -> Any:
     try:
         return msgspec.convert(text, type(f.default), strict=False)
     except msgspec.ValidationError as error:
-        raise SettingsError(f"{flag(f.name)} (or {variable(f.name)}): {text!r} will not do: {f.metadata['help']}") from error
+        raise SettingsError(f"{named(f.name)} {text!r} will not do: {f.metadata['help']}") from error

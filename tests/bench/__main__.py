@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -78,17 +78,21 @@ def stream_per_second(settings: Settings, records: list[Record], command: Sequen
         topics.create(client, settings)
     load(settings, records)
     with worker(settings, command) as process:
-        reader = topics.consumer(settings, f"{settings.group}-judge")
-        places = [TopicPartition(settings.topic("sentiment"), p) for p in range(settings.partitions)]
-        while sum(reader.committed(place) or 0 for place in places) < len(records):
-            if process.poll() is not None:
-                sys.exit("the worker stopped; run `callpulse doctor`")
-            time.sleep(0.02)
+        judged(settings, len(records), process)
         ended = time.time()
-        reader.close()
     scored_s = Counter(scored_at(settings))
     begun, first = min(scored_s.items())
     return (len(records) - first) / (ended - begun)
+
+
+def judged(settings: Settings, count: int, process: subprocess.Popen[bytes]) -> None:
+    """Returns when the worker has judged and committed so many messages."""
+    with closing(topics.consumer(settings, f"{settings.group}-judge")) as reader:
+        places = [TopicPartition(settings.topic("sentiment"), p) for p in range(settings.partitions)]
+        while sum(reader.committed(place) or 0 for place in places) < count:
+            if process.poll() is not None:
+                sys.exit("the worker stopped; run `callpulse doctor`")
+            time.sleep(0.02)
 
 
 def scored_at(settings: Settings) -> Iterator[float]:

@@ -23,7 +23,7 @@ from kafka import KafkaProducer, TopicPartition
 from streams import topics
 from streams.settings import Settings
 from streams.wire import POSITIONS_KEY, decode_state
-from tests.bench.__main__ import WORKER, repeated, stream_per_second, worker
+from tests.bench.__main__ import WORKER, judged, repeated, stream_per_second, worker
 from tests.broker.apache import apache_kafka
 
 WITHOUT = """
@@ -57,7 +57,7 @@ def latencies_ms(settings: Settings, command: tuple[str, ...], rate: int) -> lis
                         times = [sent.get((int(lane.rpartition(":")[2]), offset), 0.0) for lane, offset in places]
                         seen.append((now - max(times)) * 1000)
 
-    with worker(settings, command):
+    with worker(settings, command) as process:
         producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, acks="all")
         thread = threading.Thread(target=read)
         thread.start()
@@ -68,7 +68,7 @@ def latencies_ms(settings: Settings, command: tuple[str, ...], rate: int) -> lis
             time.sleep(max(0.0, at + 1 / rate - time.time()))
             if n == 5 * rate:
                 seen.clear()  # the worker starts, the first states come late
-        time.sleep(1)
+        judged(settings, SECONDS * rate, process)
         over.set()
         thread.join()
         producer.close()

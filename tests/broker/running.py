@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
-from kafka import KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streams import security, topics
 from streams.conversation import Positions
@@ -136,13 +136,17 @@ class Topics:
         self.settings = settings
         self.records: dict[str, list[Record]] = defaultdict(list)
         with topics.admin(settings) as client:
-            until(lambda: len(topics.found(client, settings)) == len(topics.NAMES), lambda: "all topics")
-            self.found = topics.found(client, settings)
+            # of several brokers, one may hear of a new topic a little later than another
+            until(lambda: len(self._find(client)) == len(topics.NAMES), lambda: "all topics")
         self.names = {found.name: name for name, found in self.found.items()}
         self.reader = topics.consumer(settings)
         self.reader.assign([TopicPartition(f.name, p) for f in self.found.values() for p in range(f.partitions)])
         self.reader.seek_to_beginning()
         self.producer = KafkaProducer(**security.client(settings), batch_size=0, acks="all")
+
+    def _find(self, client: KafkaAdminClient) -> dict[str, topics.Found]:
+        self.found = topics.found(client, self.settings)
+        return self.found
 
     def close(self) -> None:
         self.producer.close()

@@ -136,21 +136,13 @@ class Stage:
         return Left(self.settings, self.log.found, self.log.records, done, now_ms())
 
 
-def complete(settings: Settings) -> Log:
-    """With all six topics: of several brokers, one may hear of a new topic a little later than another."""
-    while len((log := Log(settings)).found) < len(topics.NAMES):
-        log.close()
-        time.sleep(0.1)
-    return log
-
-
 @contextmanager
 def staged(settings: Settings, seed: int, rate: float, where: Where, crew: AbstractContextManager[Fleet]) -> Iterator[Stage]:
     """Topics of its own, no worker yet, and traffic that flows."""
     with ExitStack() as stack:
         with topics.admin(settings) as client:
             topics.create(client, settings)
-        log = stack.enter_context(closing(complete(settings)))
+        log = stack.enter_context(closing(Log(settings)))
         fleet = stack.enter_context(crew)
         sender = stack.enter_context(sending(settings, Traffic(seed), rate))
         yield Stage(settings, log, fleet, sender, random.Random(seed), where)
