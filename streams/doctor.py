@@ -11,7 +11,8 @@ from streams.settings import Settings
 
 TRANSACTIONS = "alerts and summaries exactly once for consumers of committed records (isolation.level=read_committed)"
 NO_TRANSACTIONS = (
-    "at least once: this broker has no transactions; a repeated alert has the same ce_id, by which consumers drop it"
+    "at least once: this broker has no transactions. A repeated alert has the same ce_id, by which consumers drop it; nothing "
+    "keeps a worker that was frozen, and replaced, from writing old states when it wakes up: not for production"
 )
 
 

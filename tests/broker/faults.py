@@ -123,3 +123,11 @@ def mixed(stage: Stage, times: int) -> None:
     stage.random.shuffle(steps)
     for step in steps:
         step(stage, 2 if step is came_and_went else 1)
+
+
+def killed_alone(stage: Stage, times: int) -> None:
+    """`times` kills of the only worker, and one planned stop in an order that the seed draws."""
+    steps = [killed] * times + [updated]
+    stage.random.shuffle(steps)
+    for step in steps:
+        step(stage, 1)

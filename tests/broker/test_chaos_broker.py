@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from .plans import UNFENCED
+
 MINUTES = 5  # it takes two to three
 SEED = 1
 BROKERS = ("embedded", "apache", "three")
@@ -43,7 +45,7 @@ def entries(request: pytest.FixtureRequest, every_entry: Entries) -> Entries:
 
 
 def test_every_fault_was_injected_and_everything_awaited_came(entries: Entries) -> None:
-    injected = {"6 SIGKILL, SIGTERM, freeze, join, leave": 10}
+    injected = {"6 SIGKILL, SIGTERM, freeze, join, leave": 10, UNFENCED: 7}
     for entry in entries:
         assert entry["injected"] == injected.get(entry["fault"], 1)
         assert entry["stuck"] == []
