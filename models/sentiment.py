@@ -16,8 +16,9 @@ LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 class Sentiment:
     """The sentiment of one text.
 
-    `score` = P(positive) - P(negative), in [-1, 1]; `label` is the most probable of the three; the probabilities add up
-    to 1. `truncated`: the text was longer than the model reads, and only its beginning was scored.
+    `score` = P(positive) - P(negative), in [-1, 1]; `label` is the most probable of the three, but neutral where the evidence
+    for another is thin; the probabilities add up to 1. `truncated`: the text was longer than the model reads, and only its
+    beginning was scored.
     """
 
     label: Label
@@ -28,10 +29,12 @@ class Sentiment:
     truncated: bool = False
 
 
-def decide(probabilities: Sequence[float], truncated: bool = False) -> Sentiment:
-    """The sentiment that the probabilities of LABELS amount to."""
+def decide(probabilities: Sequence[float], truncated: bool = False, least: float = 0.0) -> Sentiment:
+    """The sentiment that the probabilities of LABELS amount to: the most probable label, or neutral where that has less than
+    `least`."""
     negative, neutral, positive = probabilities
-    label = LABELS[probabilities.index(max(probabilities))]
+    most = max(probabilities)
+    label = LABELS[probabilities.index(most)] if most >= least else "neutral"
     return Sentiment(label, positive - negative, negative, neutral, positive, truncated)
 
 

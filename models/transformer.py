@@ -25,6 +25,8 @@ from models.sentiment import LABELS, Label, Sentiment, decide
 BUILT_IN = Path(__file__).parent / "default"
 """The checkpoint that ships with the package."""
 
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
 Row = dict[str, list[int]]
 """One tokenized text: the tokenizer's fields (input_ids, attention_mask, …), each as long as the text."""
 
@@ -34,7 +36,7 @@ class Transformer:
     """A loaded checkpoint. `classes` says for each logit which label it counts towards.
 
     `limit` is the most tokens that a text may have, special tokens among them; `budget` the most padded tokens in a
-    batch.
+    batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); a label needs `least` to be other than neutral.
     """
 
     name: str
@@ -45,6 +47,8 @@ class Transformer:
     classes: tuple[Label, ...]
     limit: int
     budget: int
+    temperature: float = 1.0
+    least: float = 0.0
 
     @property
     def device(self) -> str:
@@ -57,7 +61,7 @@ class Transformer:
         scores: dict[int, list[float]] = {}
         for batch in plan([len(row["input_ids"]) for row in rows], self.budget):
             scores.update(zip(batch, self.probabilities([rows[index] for index in batch]), strict=True))
-        return [decide(scores[index], cut) for index, cut in enumerate(truncated)]
+        return [decide(scores[index], cut, self.least) for index, cut in enumerate(truncated)]
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
         """The texts as rows of at most `limit` tokens, and which of them had more. No row is empty."""
@@ -84,20 +88,26 @@ class Transformer:
         batch = self.tokenizer.pad(list(rows), return_attention_mask=True, return_tensors="pt", verbose=False)
         logits = self.model(**batch.to(self.model.device)).logits  # [rows, classes]
         members = torch.tensor([[label == of for of in LABELS] for label in self.classes], dtype=torch.float64)
-        probabilities: torch.Tensor = logits.double().cpu().softmax(-1) @ members  # [rows, 3]
+        probabilities: torch.Tensor = (logits.double().cpu() / self.temperature).softmax(-1) @ members  # [rows, 3]
         return probabilities.clamp(max=1).tolist()
 
 
 def load(
-    name: str | Path, device: str, labels: Sequence[str] | None = None, budget: int = 2048, threads: int | None = None
+    name: str | Path,
+    device: str,
+    labels: Sequence[str] | None = None,
+    budget: int = 2048,
+    threads: int | None = None,
+    precision: str = "auto",
 ) -> Transformer:
-    """See models.load, which this is without the fake."""
+    """See models.load, which this is without the fake. `precision` is "fp32", "bf16", or "auto" for the device's own."""
     target = find_device(device)
     if threads is not None:
         torch.set_num_threads(threads)
     folder, revision = locate(name)
-    precision, dtype = ("bf16", torch.bfloat16) if target.type == "cuda" else ("fp32", torch.float32)
-    tokenizer, model = read(folder, dtype)
+    if precision == "auto":
+        precision = "bf16" if target.type == "cuda" else "fp32"
+    tokenizer, model = read(folder, PRECISIONS[precision])
     seen = [str(model.config.id2label.get(index)) for index in range(model.config.num_labels)]
     return Transformer(
         name=folder.name if Path(name).expanduser().is_dir() else str(name),
@@ -108,7 +118,20 @@ def load(
         classes=map_labels(seen, labels),
         limit=position_limit(model, tokenizer),
         budget=budget,
+        **calibration(folder, model),
     )
+
+
+def calibration(folder: Path, model: Any) -> dict[str, float]:
+    """What models.evaluate has stored in config.json under "callpulse"; nothing where it has not. Raises ModelLoadError."""
+    stored = getattr(model.config, "callpulse", {})
+    try:
+        temperature, least = float(stored.get("temperature", 1)), float(stored.get("least", 0))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ModelLoadError(f"{folder}: config.json: callpulse is not {{temperature, least}}: {stored!r}") from error
+    if not (temperature > 0 and 0 <= least <= 1):
+        raise ModelLoadError(f"{folder}: config.json: temperature must be above 0, least within 0 and 1: {stored!r}")
+    return {"temperature": temperature, "least": least}
 
 
 def find_device(device: str) -> torch.device:

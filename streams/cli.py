@@ -13,6 +13,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -223,6 +224,40 @@ def score(settings: Settings, texts: Sequence[str], as_json: bool) -> int:
         values = {"label": s.label, "score": round(s.score, 4)} | {n: round(getattr(s, n), 4) for n in LABELS}
         row = {"text": text, **values, "truncated": s.truncated}
         click.echo(json.dumps(row, ensure_ascii=False) if as_json else f"{s.label:<8} {s.score:+.2f}  {text}")
+    return 0
+
+
+@cli.command(
+    epilog=examples("callpulse evaluate held_out.jsonl", "callpulse evaluate turns.jsonl --model checkpoint/ --vader --json")
+)
+@takes(*MODEL)
+@click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
+@click.option("--binary", is_flag=True, help="leave neutral rows out, compare P(positive) with P(negative)")
+@click.option("--vader", is_flag=True, help="the lexicon VADER beside it, as the floor (English only)")
+@click.option("--agreement", type=click.Choice(["bf16"]), help="compare the scores in fp32 with those in this precision")
+@click.option(
+    "--errors", type=click.IntRange(min=0), default=0, metavar="N", help="show the N most confident wrong rows of a set"
+)
+@click.option("--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="PNG", help="write a reliability diagram")
+@click.option("--json", "as_json", is_flag=True, help="print one object with all figures")
+def evaluate(settings: Settings, files: Sequence[Path], binary: bool, as_json: bool, **wanted: Any) -> int:
+    """Measure a checkpoint on labelled text: F1, accuracy, calibration, speed and size.
+
+    A FILE is JSON Lines, plain or .gz, with lines {"text": ..., "label": "negative", "neutral" or "positive"}. Its texts
+    are printed with --errors only. A file without neutral rows is measured as --binary does.
+    """
+    from models import evaluate as evaluating
+    from models.report import to_text
+
+    try:
+        sets = evaluating.read_sets(files, binary)
+    except ValueError as error:
+        raise SettingsError(str(error)) from error
+    checkpoint = evaluating.Checkpoint(
+        settings.model, settings.device, _labels(settings), settings.batch_tokens, settings.threads or None
+    )
+    report = evaluating.evaluate(checkpoint, sets, evaluating.Wanted(**wanted))
+    click.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else to_text(report))
     return 0
 
 
@@ -485,10 +520,17 @@ def _counted(records: Iterable[Record], one: Callable[[], None]) -> Iterator[Rec
 def _load(settings: Settings) -> Any:
     import models
 
-    labels = tuple(settings.labels.split(",")) if settings.labels else None
     return models.load(
-        settings.model, settings.device, labels=labels, threads=settings.threads or None, budget=settings.batch_tokens
+        settings.model,
+        settings.device,
+        labels=_labels(settings),
+        threads=settings.threads or None,
+        budget=settings.batch_tokens,
     )
+
+
+def _labels(settings: Settings) -> tuple[str, ...] | None:
+    return tuple(settings.labels.split(",")) if settings.labels else None
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
