@@ -123,7 +123,7 @@ def load(
 
 
 def calibration(folder: Path, model: Any) -> dict[str, float]:
-    """What models.evaluate has stored in config.json under "callpulse"; nothing where it has not. Raises ModelLoadError."""
+    """What models.calibrate has stored in config.json under "callpulse"; nothing where it has not. Raises ModelLoadError."""
     stored = getattr(model.config, "callpulse", {})
     try:
         temperature, least = float(stored.get("temperature", 1)), float(stored.get("least", 0))

@@ -1,8 +1,5 @@
-import gzip
 import json
-import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -11,7 +8,8 @@ from safetensors.torch import load_file
 
 import models
 from models import finetune
-from models.finetune import Example, macro_f1, plain, read_examples, sample, spread
+from models.examples import Example
+from models.finetune import Best, balance, spread
 
 ROWS = [
     ("thank you , that was perfect !", "positive"),
@@ -87,51 +85,59 @@ def test_kept_layers_are_spread_evenly(keep: int, total: int, layers: list[int])
     assert spread(keep, total) == layers
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("Hello, World!", "hello world"),
-        ("I’m NOT happy -- at all...", "i'm not happy at all"),
-        ("정말 감사합니다!!", "정말 감사합니다"),
-        ("???", "???"),
-        ("", ""),
-    ],
-)
-def test_plain_strips_case_and_punctuation_but_never_all_of_a_text(text: str, expected: str) -> None:
-    assert plain(text) == expected
-
-
-def test_macro_f1_is_the_mean_over_the_classes_that_occur() -> None:
-    # class 0: tp 1, fp 0, fn 1 -> 2/3; class 1: tp 2, fp 1, fn 0 -> 4/5
-    assert macro_f1([0, 0, 1, 1], [0, 1, 1, 1]) == pytest.approx((2 / 3 + 4 / 5) / 2)
-    # class 2 is predicted but never right: class 0 tp 1, fn 1 -> 2/3; class 1 tp 1 -> 1
-    assert macro_f1([0, 0, 1], [0, 2, 1]) == pytest.approx((2 / 3 + 1) / 2)
-    assert macro_f1([0, 1, 2], [1, 2, 0]) == 0
-
-
-@pytest.mark.parametrize(("count", "copies"), [(None, {1}), (0, {0}), (3, {0, 1}), (5, {1}), (12, {2, 3})])
-def test_a_sample_repeats_no_row_before_all_are_used(count: int | None, copies: set[int]) -> None:
-    rows = [Example(str(n), 0) for n in range(5)]
-    drawn = sample(rows, count, random.Random(1))
-    assert len(drawn) == (5 if count is None else count)
-    assert {drawn.count(row) for row in rows} == copies
-
-
 def test_a_share_of_a_file_is_trained_on(base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(base, Path(f"{data}=5"), tmp_path / "out")
     assert json.loads(capsys.readouterr().out) == {"rows": 5, "dev": {}}
 
 
-def test_data_may_be_gzipped_and_blank_lines_are_skipped(tmp_path: Path) -> None:
-    path = tmp_path / "rows.jsonl.gz"
-    with gzip.open(path, "wt", encoding="utf-8") as file:
-        file.write('{"text": "감사", "label": "positive", "by": "us"}\n\n{"text": "no", "label": "negative"}\n')
-    assert read_examples(path) == [Example("감사", 2), Example("no", 0)]
+def test_files_may_lie_in_the_folder_that_a_variable_names(base: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(finetune.DATA, str(data.parent))
+    assert finetune.source("train.jsonl=7") == (data, 7)
+    assert finetune.source("other.jsonl") == (Path("other.jsonl"), None)
+    monkeypatch.setenv(finetune.BASE, str(base))
+    assert finetune.parser().parse_args(["--train", "train.jsonl", "--out", "x"]).base == base
 
 
-@pytest.mark.parametrize("row", [{"text": "x", "label": "happy"}, {"text": "x"}])
-def test_a_bad_label_is_refused_by_file_and_line(tmp_path: Path, row: dict[str, Any]) -> None:
-    path = tmp_path / "rows.jsonl"
-    path.write_text('{"text": "x", "label": "neutral"}\n' + json.dumps(row))
-    with pytest.raises(ValueError, match=rf"rows\.jsonl:2: label {row.get('label')!r} is none of negative"):
-        read_examples(path)
+def test_a_student_comes_to_agree_with_its_teacher_on_text_without_labels(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = tmp_path / "teacher"
+    train(base, data, teacher, "--epochs", "30", "--lr", "0.01", "--plain", "0")
+    neutral = tmp_path / "neutral.jsonl"
+    neutral.write_text('{"text": "is that the line", "label": "neutral"}\n')
+    unlabelled = ("--teacher", str(teacher), "--unlabelled", str(data), "--soft", "1", "--layers", "2")
+    train(base, neutral, tmp_path / "student", *unlabelled, "--epochs", "30", "--lr", "0.01", "--plain", "0")
+    scored = models.load(tmp_path / "student", "cpu").score([text for text, _ in ROWS])
+    assert [sentiment.label for sentiment in scored] == [label for _, label in ROWS]
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == 17
+
+
+def test_text_without_labels_needs_a_teacher(base: Path, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        train(base, data, tmp_path / "out", "--unlabelled", str(data))
+
+
+def test_the_best_look_is_kept_and_a_run_without_progress_stops(base: Path, data: Path, tmp_path: Path) -> None:
+    log = tmp_path / "run.jsonl"
+    options = ("--dev", str(data), "--epochs", "9", "--lr", "0", "--look-every", "1", "--patience", "3", "--log", str(log))
+    train(base, data, tmp_path / "out", *options)
+    events = [json.loads(line) for line in log.read_text().splitlines()]
+    assert events[0]["rows"] == 16
+    assert events[0]["options"]["seed"] == 1
+    assert [event["step"] for event in events if "mean" in event] == [1, 2, 3, 4]  # nothing is learnt at a rate of 0
+
+
+def test_the_best_is_the_highest_and_its_weights_do_not_move_on() -> None:
+    model, best = torch.nn.Linear(1, 1), Best()
+    for score, weight in ((0.5, 1.0), (0.9, 2.0), (0.7, 3.0)):
+        torch.nn.init.constant_(model.weight, weight)
+        best.take(score, model)
+    assert (best.score, best.since) == (0.9, 1)
+    assert best.weights is not None
+    assert best.weights["weight"].item() == 2.0
+
+
+def test_a_rare_label_weighs_more_and_a_missing_one_is_no_division_by_zero() -> None:
+    rows = [Example("x", 0)] * 16 + [Example("y", 1)] * 4 + [Example("z", 2)] * 4 + [Example("u", None)] * 9
+    assert balance(rows).tolist() == pytest.approx([0.5**0.5, 2**0.5, 2**0.5])
+    assert torch.isfinite(balance([Example("x", 0)])).all()

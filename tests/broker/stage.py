@@ -116,10 +116,23 @@ class Stage:
             self.stuck.append(f"nothing happened for {STALLED_S:g} s: {left}")
         for member in [*self.fleet.members]:
             self.fleet.dismiss(member)
-        self.log.read_to_the_end()
+        self.until(self._at_the_end, "the topics read to their ends", STALLED_S)
+
+    def _at_the_end(self) -> bool:
+        try:
+            self.log.read_to_the_end()
+        except KafkaError:
+            return False
+        return True
 
     def _open(self) -> str:
         """What is yet to happen; empty when nothing is."""
+        try:
+            return self._still_open()
+        except KafkaError as error:
+            return f"the broker does not say: {error!r}"
+
+    def _still_open(self) -> str:
         self.log.read_to_the_end()
         records, states = self.log.records["segments"], self.log.states()
         if len(records) < self.sender.sent:
