@@ -8,18 +8,23 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from models.errors import DeviceError, LabelMappingError, ModelError, ModelLoadError
+from models.engine import Engine
+from models.errors import DeviceError, LabelMappingError, ModelError, ModelLoadError, ScoringError
 from models.sentiment import LABELS, Label, LexiconScorer, Scorer, Sentiment
+from models.staged import Failure
 
 __all__ = [
     "LABELS",
     "DeviceError",
+    "Engine",
+    "Failure",
     "Label",
     "LabelMappingError",
     "LexiconScorer",
     "ModelError",
     "ModelLoadError",
     "Scorer",
+    "ScoringError",
     "Sentiment",
     "load",
 ]

@@ -3,7 +3,10 @@
     ModelError
     |- ModelLoadError       a checkpoint that cannot be found, read or trusted to score
     |- LabelMappingError    labels that cannot be mapped onto negative, neutral and positive
-    `- DeviceError          a device that is not here
+    |- DeviceError          a device that is not here
+    `- ScoringError         texts that could not be scored
+       |- BusyError         more texts at once than may wait
+       `- ClosedError       an engine that takes nothing more
 
 Every message names what was seen and the way out.
 """
@@ -23,3 +26,15 @@ class LabelMappingError(ModelError):
 
 class DeviceError(ModelError):
     """A device that cannot be used."""
+
+
+class ScoringError(ModelError):
+    """Texts that could not be scored. The message never quotes them."""
+
+
+class BusyError(ScoringError):
+    """An engine that has no room for more texts now."""
+
+
+class ClosedError(ScoringError):
+    """An engine that has been closed."""

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from huggingface_hub import snapshot_download
@@ -50,6 +50,8 @@ class Transformer:
     temperature: float = 1.0
     least: float = 0.0
 
+    exhausted: ClassVar[tuple[type[Exception], ...]] = (torch.cuda.OutOfMemoryError,)
+
     @property
     def device(self) -> str:
         """Where it computes: cpu, cuda:0, ..."""
@@ -58,10 +60,11 @@ class Transformer:
     def score(self, texts: Sequence[str]) -> list[Sentiment]:
         """One sentiment a text, in the order given, from batches of texts of similar length."""
         rows, truncated = self.tokenize(texts)
-        scores: dict[int, list[float]] = {}
-        for batch in plan([len(row["input_ids"]) for row in rows], self.budget):
-            scores.update(zip(batch, self.probabilities([rows[index] for index in batch]), strict=True))
-        return [decide(scores[index], cut, self.least) for index, cut in enumerate(truncated)]
+        scores: dict[int, Sentiment] = {}
+        for batch in plan([self.length(row) for row in rows], self.budget):
+            logits = self.forward([rows[index] for index in batch])
+            scores.update(zip(batch, self.decode(logits, [truncated[index] for index in batch]), strict=True))
+        return [scores[index] for index in range(len(rows))]
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
         """The texts as rows of at most `limit` tokens, and which of them had more. No row is empty."""
@@ -82,14 +85,25 @@ class Transformer:
             for row in zip(*fields.values(), strict=True)
         ]
 
+    @staticmethod
+    def length(row: Row) -> int:
+        """Its tokens."""
+        return len(row["input_ids"])
+
     @torch.inference_mode()
-    def probabilities(self, rows: Sequence[Row]) -> list[list[float]]:
-        """For each row the probabilities of LABELS, from one forward pass: softmax over the logits, summed by label."""
+    def forward(self, rows: Sequence[Row]) -> torch.Tensor:
+        """The logits [rows, classes], from one pass; on CUDA they may still be on their way."""
         batch = self.tokenizer.pad(list(rows), return_attention_mask=True, return_tensors="pt", verbose=False)
-        logits = self.model(**batch.to(self.model.device)).logits  # [rows, classes]
+        logits: torch.Tensor = self.model(**batch.to(self.model.device)).logits
+        return logits
+
+    @torch.inference_mode()
+    def decode(self, logits: torch.Tensor, truncated: Sequence[bool]) -> list[Sentiment]:
+        """A sentiment a row: softmax over the logits, summed by label, as in `classes`."""
         members = torch.tensor([[label == of for of in LABELS] for label in self.classes], dtype=torch.float64)
         probabilities: torch.Tensor = (logits.double().cpu() / self.temperature).softmax(-1) @ members  # [rows, 3]
-        return probabilities.clamp(max=1).tolist()
+        rows = probabilities.clamp(max=1).tolist()
+        return [decide(row, cut, self.least) for row, cut in zip(rows, truncated, strict=True)]
 
 
 def load(

@@ -1,11 +1,14 @@
-"""What every scorer promises: the fake and the real one pass the same tests."""
+"""What every scorer promises: fakes and real ones, alone and behind an engine, pass the same tests."""
 
 import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from checkpoints import WORDS, save_classifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stages import Staged
 
 import models
 from models import LABELS, LexiconScorer, Scorer, Sentiment
@@ -15,11 +18,22 @@ SENTENCES = st.lists(st.sampled_from([*WORDS, "unheard-of", "🙂", "짜증나�
 TEXTS = SENTENCES | st.text(max_size=60)
 
 
-@pytest.fixture(scope="module", params=["lexicon", "checkpoint"])
-def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Scorer:
-    if request.param == "lexicon":
-        return models.load("lexicon")
-    return models.load(save_classifier(tmp_path_factory.mktemp("checkpoint")), "cpu", budget=64)
+def loaded(name: str, folder: Path) -> Scorer:
+    return models.load(name) if name == "lexicon" else models.load(save_classifier(folder), "cpu", budget=64)
+
+
+KINDS = ["lexicon", "stages", "checkpoint", "engine of lexicon", "engine of stages", "engine of checkpoint"]
+
+
+@pytest.fixture(scope="module", params=KINDS)
+def scorer(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scorer]:
+    *engine, name = request.param.split(" of ")
+    one = Staged() if name == "stages" else loaded(name, tmp_path_factory.mktemp("checkpoint"))
+    if not engine:
+        yield one
+        return
+    with models.Engine(one, cache=0) as made:
+        yield made
 
 
 @settings(deadline=None)
