@@ -37,19 +37,23 @@ def load(
     labels: Sequence[str] | None = None,
     budget: int = 2048,
     threads: int | None = None,
+    precision: str = "auto",
 ) -> Scorer:
     """A scorer from a checkpoint: "default" (ships with the package), a local folder, or a Hugging Face model's name.
 
     Any sequence-classification checkpoint will do whose labels mean negative and positive, with or without neutral, or
     1 to 5 stars; `labels` names the classes in the order of their ids where the checkpoint does not. `device` is "auto"
-    (CUDA where there is one), "cpu", "cuda" or "cuda:N"; it computes in fp32 on the CPU and in bf16 on CUDA. `budget`
-    is the most padded tokens in a batch; `threads` sets the CPU threads of torch for the whole process. "lexicon" is a
-    fake that counts words and needs no torch; the options mean nothing to it.
+    (CUDA where there is one), "cpu", "cuda" or "cuda:N". `precision` is "fp32", "bf16", or "auto": fp32 on the CPU and
+    bf16 on CUDA, whatever the processor, so that all workers score alike. `budget` is the most padded tokens in a batch;
+    `threads` sets the CPU threads of torch for the whole process. "lexicon" is a fake that counts words and needs no
+    torch; the options mean nothing to it, but it has no precision to choose.
 
     Raises ModelLoadError, LabelMappingError or DeviceError.
     """
     if name_or_path == "lexicon":
+        if precision != "auto":
+            raise ModelLoadError(f"lexicon has no precision to choose, such as {precision}; a checkpoint has")
         return LexiconScorer()
     from models import transformer  # here, so that importing models stays cheap
 
-    return transformer.load(name_or_path, device, labels, budget, threads)
+    return transformer.load(name_or_path, device, labels, budget, threads, precision)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import models
+from models.engine import Engine
 from models.errors import ModelError
 from models.examples import read_examples
 from models.measures import expected_calibration_error, percentile
@@ -53,16 +54,12 @@ class Checkpoint:
     labels: Sequence[str] | None = None
     budget: int = 2048
     threads: int | None = None
+    precision: str = "auto"
 
-    def load(self, precision: str = "auto") -> Scorer:
-        """The scorer; "auto" is the device's own precision. Raises ModelError."""
-        if precision == "auto":
-            return models.load(self.name, self.device, labels=self.labels, budget=self.budget, threads=self.threads)
-        if self.name == "lexicon":
-            raise ModelError("lexicon has no precision to choose; compare those of a checkpoint, such as default")
-        from models import transformer  # here, so that help does without torch
-
-        return transformer.load(self.name, self.device, self.labels, self.budget, self.threads, precision)
+    def load(self, precision: str | None = None) -> Scorer:
+        """The scorer, in another precision where one is given. Raises ModelError."""
+        options = {"labels": self.labels, "budget": self.budget, "threads": self.threads}
+        return models.load(self.name, self.device, precision=precision or self.precision, **options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,12 +161,13 @@ def load(checkpoint: Checkpoint, wanted: Wanted) -> Scorers:
 
 def one_by_one(scorer: Scorer, texts: Sequence[str], clock: Callable[[], float]) -> list[float]:
     """Milliseconds that each of at most 200 texts takes by itself; they are spread over all of the texts."""
-    scorer.score(texts[:1])  # the first call pays for what is set up once
     times = []
-    for text in texts[:: -(-len(texts) // TIMED)]:
-        began = clock()
-        scorer.score([text])
-        times.append(1000 * (clock() - began))
+    with Engine(scorer, cache=0) as engine:
+        engine.score(texts[:1])  # the first call pays for what is set up once
+        for text in texts[:: -(-len(texts) // TIMED)]:
+            began = clock()
+            engine.score([text])
+            times.append(1000 * (clock() - began))
     return times
 
 
@@ -212,10 +210,11 @@ def agreement(scorers: Scorers, one: LabelledSet, scores: Sequence[Sentiment]) -
 def score(scorer: Scorer, one: LabelledSet) -> list[Sentiment]:
     """The scores of all rows; progress of a long set goes to standard error."""
     scores: list[Sentiment] = []
-    for start in range(0, len(one.rows), CHUNK):
-        scores += scorer.score(one.texts[start : start + CHUNK])
-        if len(one.rows) > CHUNK:
-            tell(f"{one.name}: {scorer.name} {scorer.precision} {len(scores):,} of {len(one.rows):,} rows")
+    with Engine(scorer, cache=0) as engine:
+        for start in range(0, len(one.rows), CHUNK):
+            scores += engine.score(one.texts[start : start + CHUNK])
+            if len(one.rows) > CHUNK:
+                tell(f"{one.name}: {scorer.name} {scorer.precision} {len(scores):,} of {len(one.rows):,} rows")
     return scores
 
 

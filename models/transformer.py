@@ -5,6 +5,8 @@ local folder and never talks to a network. Weights are safetensors, never pickle
 """
 
 import hashlib
+import logging
+import platform
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +17,7 @@ from typing import Any, ClassVar
 import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils import logging as transformers_logging
 
 from models.batching import plan
 from models.errors import DeviceError, ModelLoadError
@@ -26,6 +28,10 @@ BUILT_IN = Path(__file__).parent / "default"
 """The checkpoint that ships with the package."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+AUTO = {"cpu": "fp32", "cuda": "bf16"}
+"""By kind of device and nothing else: a worker that looked at its processor would score differently from its neighbour."""
+
+log = logging.getLogger("callpulse.model")
 
 Row = dict[str, list[int]]
 """One tokenized text: the tokenizer's fields (input_ids, attention_mask, …), each as long as the text."""
@@ -114,13 +120,12 @@ def load(
     threads: int | None = None,
     precision: str = "auto",
 ) -> Transformer:
-    """See models.load, which this is without the fake. `precision` is "fp32", "bf16", or "auto" for the device's own."""
+    """See models.load, which this is without the fake."""
     target = find_device(device)
+    precision = find_precision(precision, target)
     if threads is not None:
         torch.set_num_threads(threads)
     folder, revision = locate(name)
-    if precision == "auto":
-        precision = "bf16" if target.type == "cuda" else "fp32"
     tokenizer, model = read(folder, PRECISIONS[precision])
     seen = [str(model.config.id2label.get(index)) for index in range(model.config.num_labels)]
     return Transformer(
@@ -159,6 +164,22 @@ def find_device(device: str) -> torch.device:
     if wanted.type == "cuda" and (wanted.index or 0) >= present:
         raise DeviceError(f"{device} is not here: torch sees {present} CUDA devices; cpu and auto always work")
     return wanted
+
+
+def find_precision(precision: str, device: torch.device) -> str:
+    """What "auto", "fp32" or "bf16" means on this device; raises ModelLoadError for others. Says when it will be slow."""
+    chosen = AUTO[device.type] if precision == "auto" else precision
+    if chosen not in PRECISIONS:
+        raise ModelLoadError(f"no precision is called {precision!r}; there are auto, {' and '.join(PRECISIONS)}")
+    if chosen == "bf16" and device.type == "cpu" and not has_bf16():
+        log.warning("this processor has no instructions for bf16 (AMX or AVX512-BF16): fp32 is faster here")
+    return chosen
+
+
+def has_bf16() -> bool:
+    """Whether the CPU multiplies in bf16 by itself; torch has no public name for that, and true where it does not say."""
+    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+    return platform.machine() not in ("x86_64", "AMD64") or any(ask() if ask else True for ask in asked)
 
 
 def locate(name: str | Path) -> tuple[Path, str]:
@@ -238,16 +259,16 @@ def check_tokenizer(folder: Path, tokenizer: Any, model: Any) -> None:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keeps transformers' progress bars and load reports off stderr, and leaves both as they were."""
-    log: Any = logging
-    verbosity, bars = log.get_verbosity(), log.is_progress_bar_enabled()
-    log.set_verbosity_error()
-    log.disable_progress_bar()
+    chatter: Any = transformers_logging
+    verbosity, bars = chatter.get_verbosity(), chatter.is_progress_bar_enabled()
+    chatter.set_verbosity_error()
+    chatter.disable_progress_bar()
     try:
         yield
     finally:
-        log.set_verbosity(verbosity)
+        chatter.set_verbosity(verbosity)
         if bars:
-            log.enable_progress_bar()
+            chatter.enable_progress_bar()
 
 
 def position_limit(model: Any, tokenizer: Any) -> int:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 BROKER = ("bootstrap_servers", "broker", "prefix", *SECURITY)
 TOPICS = (*BROKER, "partitions", "replication", "rejected_days")
-MODEL = ("model", "labels", "device", "threads", "batch_tokens")
+MODEL = ("model", "labels", "device", "precision", "threads", "batch_tokens")
 
 
 def takes(*names: str) -> Callable[[Command], Command]:
@@ -219,8 +219,12 @@ def topics_list(settings: Settings, as_json: bool) -> int:
 @click.option("--json", "as_json", is_flag=True, help="one object a line")
 def score(settings: Settings, texts: Sequence[str], as_json: bool) -> int:
     """Score lines of text: arguments, or one a line from standard input."""
+    from models.engine import Engine
+
     lines = list(texts) or [line.rstrip("\n") for line in sys.stdin]
-    for text, s in zip(lines, _load(settings).score(lines), strict=True):
+    with Engine(_load(settings), cache=0) as engine:
+        scores = engine.score(lines)
+    for text, s in zip(lines, scores, strict=True):
         values = {"label": s.label, "score": round(s.score, 4)} | {n: round(getattr(s, n), 4) for n in LABELS}
         row = {"text": text, **values, "truncated": s.truncated}
         click.echo(json.dumps(row, ensure_ascii=False) if as_json else f"{s.label:<8} {s.score:+.2f}  {text}")
@@ -254,7 +258,12 @@ def evaluate(settings: Settings, files: Sequence[Path], binary: bool, as_json: b
     except ValueError as error:
         raise SettingsError(str(error)) from error
     checkpoint = evaluating.Checkpoint(
-        settings.model, settings.device, _labels(settings), settings.batch_tokens, settings.threads or None
+        settings.model,
+        settings.device,
+        _labels(settings),
+        settings.batch_tokens,
+        settings.threads or None,
+        settings.precision,
     )
     report = evaluating.evaluate(checkpoint, sets, evaluating.Wanted(**wanted))
     click.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else to_text(report))
@@ -526,6 +535,7 @@ def _load(settings: Settings) -> Any:
         labels=_labels(settings),
         threads=settings.threads or None,
         budget=settings.batch_tokens,
+        precision=settings.precision,
     )
 
 

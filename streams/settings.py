@@ -57,8 +57,10 @@ class Settings:
     model: str = _setting("default", "checkpoint: default, a folder or a hub name (lexicon: word list, for trying out)")
     labels: str = _setting("", "the checkpoint's classes in order, when it only says LABEL_0: negative,neutral,positive")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
+    precision: str = _setting("auto", "fp32, bf16, or auto: fp32 on the CPU, bf16 on CUDA")
     threads: int = _setting(0, "threads of the model on the CPU (0: torch's default)")
     batch_tokens: int = _setting(2048, "padded tokens a batch of the model")
+    cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")
     score_speakers: str = _setting("customer,unknown", "speakers whose segments are scored, comma-separated")
     score_partials: bool = _setting(False, "score partial segments, too")
     grace_s: float = _setting(60.0, "seconds after a call's end event until its summary")
@@ -84,7 +86,9 @@ class Settings:
         checks = {
             "broker": self.broker in PROFILES,
             "partitions": 1 <= self.partitions <= 10_000,
+            "precision": self.precision in ("auto", "fp32", "bf16"),
             "batch_tokens": self.batch_tokens >= 16,
+            "cached_texts": self.cached_texts >= 0,
             "score_speakers": set(self.score_speakers.split(",")) <= {*SPEAKERS, ""},
             "rejected_days": 0 < self.rejected_days < FOREVER,
             "threads": self.threads >= 0,

@@ -257,6 +257,44 @@ def test_threads_are_set_when_they_are_given(folder: Path) -> None:
         torch.set_num_threads(before)
 
 
+@pytest.mark.parametrize(
+    ("device", "asked", "found"),
+    [("cpu", "auto", "fp32"), ("cpu", "bf16", "bf16"), ("cuda:1", "auto", "bf16"), ("cuda", "fp32", "fp32")],
+)
+@pytest.mark.parametrize("able", [True, False])
+def test_the_precision_is_fixed_by_the_kind_of_device(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str, asked: str, found: str, able: bool
+) -> None:
+    monkeypatch.setattr(transformer, "has_bf16", lambda: able)
+    assert transformer.find_precision(asked, torch.device(device)) == found
+    assert ("no instructions for bf16" in caplog.text) == (device == "cpu" and found == "bf16" and not able)
+
+
+def test_a_checkpoint_is_computed_in_the_precision_that_is_asked_for(folder: Path) -> None:
+    scorer = load(folder, precision="bf16")
+    assert (scorer.precision, {p.dtype for p in scorer.model.parameters()}) == ("bf16", {torch.bfloat16})
+    for one, other in zip(scorer.score(TEXTS), load(folder).score(TEXTS), strict=True):
+        assert one.score == pytest.approx(other.score, abs=0.05)
+
+
+def test_a_precision_of_another_name_is_refused(folder: Path) -> None:
+    with pytest.raises(ModelLoadError, match="auto, fp32 and bf16"):
+        load(folder, precision="fp8")
+    with pytest.raises(ModelLoadError, match="lexicon has no precision"):
+        models.load("lexicon", precision="fp32")
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "arm64"])
+@pytest.mark.parametrize("flags", [(False, False), (True, False), (False, True)])
+def test_bf16_is_slow_only_where_the_processor_is_known_to_lack_it(
+    monkeypatch: pytest.MonkeyPatch, machine: str, flags: tuple[bool, bool]
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    for name, there in zip(("_is_avx512_bf16_supported", "_is_amx_tile_supported"), flags, strict=True):
+        monkeypatch.setattr(torch.cpu, name, lambda there=there: there, raising=False)
+    assert transformer.has_bf16() == (any(flags) or machine == "arm64")
+
+
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "mps", "", "CPU"])
 def test_a_device_of_another_name_is_refused(folder: Path, device: str) -> None:
     with pytest.raises(DeviceError, match="auto, cpu, cuda and cuda:N"):
