@@ -4,25 +4,29 @@ import asyncio
 import collections
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
+from itertools import islice
 from typing import Any
 
 from aiokafka import TopicPartition
 
 from models.batching import take
+from models.engine import Engine
+from models.errors import ScoringError
 from models.sentiment import Scorer
+from models.staged import Failure, Result
 from streams.access import denied
 from streams.backlog import Backlog
 from streams.conversation import epoch_ms
-from streams.delivery import Event, Message
+from streams.delivery import CAPACITY, Event, Message
 from streams.errors import FencedError, PoisonError
 from streams.metrics import Counts
-from streams.pipeline import Outcome, score
+from streams.pipeline import Outcome, Reading, Stamp, assemble, at, read
 from streams.publisher import Outgoing, Publisher, rejected_record
-from streams.records import Record, Rejected, Scored
+from streams.records import Model, Record, Rejected, Scored
 from streams.settings import Settings
 from streams.state import SKIPPED, Judged
 from streams.topics import Found
@@ -33,7 +37,7 @@ log = logging.getLogger("callpulse.worker")
 JUDGE_BATCH = 512
 BYTES_A_TOKEN = 4  # of a whole message: an estimate of its text's tokens that needs no tokenizer
 BATCHES = 4  # how many of the model's batches are taken at once, so that texts of similar length meet
-BLAME_S = 5.0  # for finding the record of a batch at which the scorer fails
+HARMLESS = "hello"  # a scorer that fails on this fails on everything
 
 
 def anchored() -> Callable[[], float]:
@@ -93,52 +97,84 @@ def record_of(message: Message) -> Record:
     )
 
 
+@dataclass(slots=True)
+class Begun:
+    """Events whose texts are with the engine. `reading` is of those that are not skipped unseen."""
+
+    events: Sequence[Event]
+    records: Sequence[Record]
+    reading: Reading
+    results: "asyncio.Future[list[Result]]"
+
+
 class Scoring:
-    """The scorer's work on one batch: the model runs off the event loop, on one thread."""
+    """The scorer's work on one batch: the engine's threads score, this publishes.
+
+    While a batch is scored and published, the engine is given what waits behind it (`behind`: oldest first), as much as the
+    next batch will take, so that the model goes on meanwhile. The lane knows nothing of it and has one batch at a time: what is
+    scored ahead is published when its own batch has its turn, which is after this one is delivered. What the lane has given up
+    by then is thrown away; it was never sent.
+
+    A text that the scorer fails on is rejected (`scoring_failed`), and the stream goes on.
+    """
 
     tick = None
 
-    def __init__(self, context: Context, scorer: Scorer, publisher: Publisher) -> None:
+    def __init__(
+        self, context: Context, scorer: Scorer, publisher: Publisher, behind: Callable[[], Sequence[Event]] = tuple
+    ) -> None:
         self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
         self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
-        self.scorer, self.publisher = scorer, publisher
-        self.thread = ThreadPoolExecutor(1, "model")
+        self.publisher, self.behind = publisher, behind
+        self.engine = Engine(scorer, bound=3 * CAPACITY, cache=self.settings.cached_texts)  # a batch, the next, one given up
+        self.model = Model(scorer.name, scorer.revision, scorer.precision)
+        self.ahead: list[Begun] = []
+
+    async def stop(self) -> None:
+        await asyncio.to_thread(self.engine.close, finish=False)
 
     def size(self, waiting: Iterable[Event]) -> int:
         lengths = (len(event.message.value or b"") // BYTES_A_TOKEN for event in waiting)
         return take(lengths, BATCHES * self.settings.batch_tokens)
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
-        """Raises PoisonError at a record that the scorer fails on."""
-        records = [record_of(event.message) for event in batch]
-        kept = [record for record in records if record.place not in self.skip]
-        try:
-            results = iter(await self._score(kept))
-        except Exception:
-            await self._blame(kept)
-            raise
-        pairs = [(record, SKIPPED if record.place in self.skip else next(results)) for record in records]
-        await self.publisher.publish([self._outgoing(*pair) for pair in pairs])
+        """Raises PoisonError at a record that our own code fails on, ScoringError when the scorer fails on everything."""
+        parts = [*self.ahead, self._begin(_without(batch, self.ahead))]
+        self.ahead = []
+        self._look_ahead()
+        await self._check([result for part in parts for result in await part.results])
+        results = {id(event): (record, result) for part in parts for event, record, result in self._results(part)}
+        self._look_ahead()
+        await self.publisher.publish([self._outgoing(*results[id(event)]) for event in batch])
+        done = self.engine.figures
+        self.counts.cached, self.counts.batches, self.counts.tokens = done.cached, done.batches, done.tokens
         return batch
 
-    async def _score(self, records: Sequence[Record]) -> Sequence[Scored | Rejected]:
-        return await asyncio.get_running_loop().run_in_executor(
-            self.thread, score, records, self.scorer, self.settings.policy, self.source.topic_id, self._now
-        )
+    def _begin(self, events: Sequence[Event]) -> Begun:
+        records = [record_of(event.message) for event in events]
+        reading = read([record for record in records if record.place not in self.skip], self.settings.policy)
+        return Begun(events, records, reading, asyncio.wrap_future(self.engine.submit(reading.texts)))
 
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self.clock(), timezone.utc)
+    def _look_ahead(self) -> None:
+        """Begins what the next batch will hold as far as it is here; more may have come when that begins."""
+        waiting = self.behind()
+        if coming := _without(list(islice(waiting, self.size(waiting))), self.ahead):
+            with suppress(PoisonError):  # it stops the worker when its own batch has its turn, and not this one
+                self.ahead.append(self._begin(coming))
 
-    async def _blame(self, records: Sequence[Record]) -> None:
-        """Raises PoisonError for the first record that fails by itself; returns when none does, or not soon enough."""
-        deadline = time.monotonic() + BLAME_S
-        for record in records:
-            if time.monotonic() > deadline:
-                return
-            try:
-                await self._score([record])
-            except Exception as error:
-                raise PoisonError(record.topic, record.partition, record.offset) from error
+    async def _check(self, results: Sequence[Result]) -> None:
+        """Where no text could be scored, it may be the scorer: then the worker must stop and not reject the whole stream."""
+        if not results or not all(isinstance(result, Failure) for result in results):
+            return
+        [result] = await asyncio.wrap_future(self.engine.submit([HARMLESS], fresh=True))
+        if isinstance(result, Failure):
+            raise ScoringError(f"the scorer fails on every text: {result.reason}")
+
+    def _results(self, part: Begun) -> Iterator[tuple[Event, Record, Scored | Rejected]]:
+        now = datetime.fromtimestamp(self.clock(), timezone.utc)
+        scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now)))
+        for event, record in zip(part.events, part.records, strict=True):
+            yield event, record, SKIPPED if record.place in self.skip else next(scored)
 
     def _outgoing(self, record: Record, result: Scored | Rejected) -> Outgoing:
         self.counts.received += 1
@@ -151,7 +187,12 @@ class Scoring:
         self.counts.mis_keyed += key != record.key
         partition = partition_of(result.call_id, self.sentiment.partitions)
         timestamp = min(record.timestamp, epoch_ms(result.scored_at))  # this topic need not take as much ahead as the input
-        return Outgoing(self.sentiment.name, partition, key, encode(result), timestamp=timestamp)
+        return Outgoing(self.sentiment.name, partition, key, at(record, encode, result), timestamp=timestamp)
+
+
+def _without(events: Sequence[Event], begun: Iterable[Begun]) -> list[Event]:
+    taken = {id(event) for part in begun for event in part.events}
+    return [event for event in events if id(event) not in taken]
 
 
 class Judging:

@@ -7,8 +7,9 @@ For each batch of a lane, one batch at a time:
 3. note the offsets behind the batch's events as done;
 4. commit what is done, about once a second, and at once before partitions are handed over and before the worker stops.
 
-As a batch begins only when the one before is delivered, what is done is never past an unfinished event. Where a crash may
-fall, and what follows, for the scorer (S) and for the judge (J):
+As a batch begins only when the one before is delivered, what is done is never past an unfinished event. (The scorer looks
+ahead: it may have scored what still waits, but has sent nothing of it.) Where a crash may fall, and what follows, for the
+scorer (S) and for the judge (J):
 
 - before 2: nothing was published; the batch is redelivered.
 - within 2, S: some of the batch is on calls.sentiment, of each source partition its first records, as a batch's records are

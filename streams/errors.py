@@ -8,7 +8,8 @@
     |- DeliveryError     a record could not be delivered
     |  `- FencedError    because another worker has taken the partition over
     |- PassedOverError   records were not handed over that lie in a topic
-    |- PoisonError       a record that the code cannot work on (bad data is no error: this is a bug)
+    |- PoisonError       a record that the code cannot work on (bad data is no error: this is a bug; nor is a text that the
+    |                    model fails on: that is rejected)
     `- RecordingError    a recording cannot be read
 
 Every message says what to do about it; the command line prints it and exits with 1 (2 for SettingsError).

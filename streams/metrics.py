@@ -5,12 +5,16 @@ from dataclasses import dataclass
 
 @dataclass(slots=True)
 class Counts:
-    """Since the worker's start. `mis_keyed`: inputs whose key was not their call's, set right on the way; `lost`: records that
+    """Since the worker's start. `cached`: scores that were remembered, of the same text; `batches` and `tokens`: what the model
+    did for the others; `mis_keyed`: inputs whose key was not their call's, set right on the way; `lost`: records that
     retention had deleted before they were read."""
 
     received: int = 0
     scored: int = 0
     skipped: int = 0
+    cached: int = 0
+    batches: int = 0
+    tokens: int = 0
     rejected: int = 0
     mis_keyed: int = 0
     judged: int = 0

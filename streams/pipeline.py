@@ -7,11 +7,14 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import TypeVar
 
 from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
+from models.staged import Failure, Result
 from streams.alerts import judge, noted, resolve_all
 from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, epoch_ms
+from streams.errors import PoisonError
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
 from streams.summary import summarise
 from streams.wire import decode, decode_state, decode_timing, encode
@@ -35,20 +38,51 @@ class Policy:
         return None if segment.text.strip() else "empty"
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Records, each with what it was decoded to and why it is not scored; `wanted` are the places of those that are."""
+
+    records: Sequence[Record]
+    decoded: Sequence[Segment | Rejected]
+    skipped: Sequence[Skipped | None]
+    wanted: Sequence[int]
+    texts: Sequence[str]
+
+
+def read(records: Sequence[Record], policy: Policy) -> Reading:
+    """What the records say, and which texts are to be scored. Raises PoisonError at a record that the code fails on."""
+    decoded = [at(record, decode, record.value) for record in records]
+    skipped = [policy.skipped(d) if isinstance(d, Segment) else None for d in decoded]
+    wanted = [i for i, d in enumerate(decoded) if isinstance(d, Segment) and skipped[i] is None]
+    return Reading(records, decoded, skipped, wanted, [d.text for i in wanted if isinstance(d := decoded[i], Segment)])
+
+
+def assemble(reading: Reading, results: Sequence[Result], stamp: "Stamp") -> list[Scored | Rejected]:
+    """One result a record, in order, from one a text of the reading. Raises PoisonError at a record that the code fails on."""
+    scored = dict(zip(reading.wanted, results, strict=True))
+    rows = zip(reading.records, reading.decoded, reading.skipped, strict=True)
+    return [at(record, _assembled, record, d, why, scored.get(i), stamp) for i, (record, d, why) in enumerate(rows)]
+
+
 def score(
     records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime]
 ) -> list[Scored | Rejected]:
     """One result a record, in order: decode everything, score in one call what the policy wants scored. `clock` is read once,
     when the scores are there."""
-    decoded = [decode(record.value) for record in records]
-    wanted = [i for i, d in enumerate(decoded) if isinstance(d, Segment) and policy.skipped(d) is None]
-    texts = [d.text for i in wanted if isinstance(d := decoded[i], Segment)]
-    sentiments = dict(zip(wanted, scorer.score(texts) if texts else [], strict=True))
-    stamp = Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock())
-    return [
-        d if isinstance(d, Rejected) else _scored(d, record, sentiments.get(i), policy.skipped(d), stamp)
-        for i, (record, d) in enumerate(zip(records, decoded, strict=True))
-    ]
+    reading = read(records, policy)
+    results = scorer.score(reading.texts) if reading.texts else []
+    return assemble(reading, results, Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock()))
+
+
+T = TypeVar("T")
+
+
+def at(record: Record, act: Callable[..., T], *arguments: object) -> T:
+    """What `act` returns; what it raises is told as the record's PoisonError."""
+    try:
+        return act(*arguments)
+    except Exception as error:
+        raise PoisonError(record.topic, record.partition, record.offset) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +94,13 @@ class Stamp:
     now: datetime
 
 
-def _scored(
-    segment: Segment, record: Record, sentiment: ModelSentiment | None, skipped: Skipped | None, stamp: Stamp
-) -> Scored:
+def _assembled(
+    record: Record, segment: Segment | Rejected, skipped: Skipped | None, result: Result | None, stamp: Stamp
+) -> Scored | Rejected:
+    if isinstance(segment, Rejected):
+        return segment
+    if isinstance(result, Failure):
+        return Rejected("scoring_failed", result.reason)
     place = f"{record.partition}:{record.offset}"
     return Scored(
         **{name: getattr(segment, name) for name in _SEGMENT_FIELDS},
@@ -70,9 +108,9 @@ def _scored(
         source=Source(stamp.topic_id, record.partition, record.offset, record.timestamp),
         scored_at=stamp.now,
         model=stamp.model,
-        sentiment=_rounded(sentiment) if sentiment else None,
+        sentiment=_rounded(result) if result else None,
         skipped=skipped,
-        truncated=bool(sentiment and sentiment.truncated),
+        truncated=bool(result and result.truncated),
     )
 
 

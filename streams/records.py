@@ -42,6 +42,7 @@ Reason = Literal[
     "empty_call_id",
     "too_long",
     "end_before_start",
+    "scoring_failed",
     "call_ended",
     "skipped",
 ]

@@ -1,6 +1,6 @@
 """The Faust apps: two thin agents joined by a topic. The only module that imports faust.
 
-`score_segments` takes raw bytes from calls.segments, scores them on a thread of its own and publishes to calls.sentiment;
+`score_segments` takes raw bytes from calls.segments, has the engine score them and publishes to calls.sentiment;
 `judge_calls` takes those, advances the calls and publishes alerts, summaries and states. Each is an app with a consumer
 group of its own; `run` starts one or both in this process. How a batch is delivered and acknowledged: `delivery`.
 
@@ -178,8 +178,9 @@ def score_app(context: Context, scorer: Scorer) -> Role:
     """calls.segments -> calls.sentiment. Stateless."""
     settings = context.settings
     app, publisher = make_app(settings, "score", web=True), Publisher(settings)
-    lane = Lane(app, Scoring(context, scorer, publisher), context.failed)
-    role = Role("score", app, lane, publisher, asyncio.Event(), Backlog(settings, "score"))
+    scoring = Scoring(context, scorer, publisher, behind=lambda: lane.waiting)
+    lane = Lane(app, scoring, context.failed)
+    role = Role("score", app, lane, publisher, asyncio.Event(), Backlog(settings, "score"), scoring.stop)
 
     @app.agent(app.topic(settings.topic("segments"), acks=False, **RAW))
     async def score_segments(stream: Any) -> None:

@@ -3,18 +3,23 @@
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
 from lanes import FakeEvent, FakeMessage
+from stages import Staged
 
-from models.sentiment import LexiconScorer, Sentiment
-from streams import agents
+from models.errors import ScoringError
+from models.sentiment import LexiconScorer, Scorer, Sentiment
+from streams import agents, pipeline
 from streams.agents import Context, Scoring, anchored
+from streams.delivery import Event
 from streams.errors import PoisonError
+from streams.metrics import Counts
 from streams.publisher import Outgoing
 from streams.settings import Settings
 from streams.topics import Found
@@ -68,16 +73,21 @@ def context(*skip: str) -> Context:
     return Context(Settings(), TOPICS, frozenset(skip), clock=lambda: NOW_S)
 
 
+@contextmanager
+def scoring(shared: Context, scorer: Scorer, publisher: FakePublisher, behind: Sequence[Event] = ()) -> Iterator[Scoring]:
+    """The agent, whose engine is closed afterwards."""
+    made = Scoring(shared, scorer, publisher, lambda: behind)  # type: ignore[arg-type]
+    try:
+        yield made
+    finally:
+        asyncio.run(made.stop())
+
+
 def worked(batch: Sequence[FakeEvent], *skip: str, scorer: LexiconScorer | None = None) -> tuple[Context, list[Outgoing]]:
     """What the agent's context is afterwards, and what was published. Everything of the batch is done."""
     shared, publisher = context(*skip), FakePublisher()
-    scoring = Scoring(shared, scorer or Moody(), publisher)  # type: ignore[arg-type]
-    try:
-        assert asyncio.run(scoring.work(batch)) == batch
-    finally:
-        scoring.thread.shutdown()
-        if not publisher.published:
-            assert shared.counts.received == 0
+    with scoring(shared, scorer or Moody(), publisher) as agent:
+        assert asyncio.run(agent.work(batch)) == batch
     return shared, publisher.published
 
 
@@ -100,15 +110,159 @@ def test_a_batch_is_published_in_order_with_its_places_and_times() -> None:
     assert (shared.counts.received, shared.counts.scored, shared.counts.rejected) == (3, 2, 1)
 
 
-def test_the_first_record_that_the_scorer_fails_on_is_named_and_nothing_is_published() -> None:
+def rejections(published: Sequence[Outgoing]) -> list[dict[str, bytes]]:
+    """What calls.rejected says about each record there."""
+    return [dict(record.headers) for record in published if record.topic == "calls.rejected"]  # type: ignore[arg-type]
+
+
+def test_a_text_that_the_scorer_fails_on_is_rejected_and_the_others_are_scored_in_order() -> None:
+    shared, published = worked(BATCH)
+    assert list(scores(published).items()) == [(5, "negative"), (8, "positive")]
+    found = [[said[f"callpulse-{name}"] for name in ("offset", "stage", "reason", "detail")] for said in rejections(published)]
+    assert [row[0] for row in found] == [b"6", b"7", b"9"]
+    assert found[1] == [b"7", b"score", b"scoring_failed", b"RuntimeError"]
+    assert (shared.counts.received, shared.counts.scored, shared.counts.rejected) == (5, 2, 3)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_scorer_that_fails_on_everything_stops_the_worker_and_nothing_is_published(count: int) -> None:
     publisher = FakePublisher()
-    scoring = Scoring(context(), Moody(), publisher)  # type: ignore[arg-type]
-    with pytest.raises(PoisonError, match=r"calls\.segments partition 0 offset 7") as caught:
-        asyncio.run(scoring.work(BATCH))
-    scoring.thread.shutdown()
-    assert caught.value.place == POISON
+    everything = pytest.raises(ScoringError, match="fails on every text: MemoryError")
+    with scoring(context(), Moody(most=0), publisher) as agent, everything:
+        asyncio.run(agent.work([event(n, "terrible") for n in range(count)]))
+    assert publisher.published == []
+
+
+def test_texts_that_all_fail_are_rejected_where_the_scorer_is_well() -> None:
+    _, published = worked([event(1, SECRET), event(2, SECRET, key=b"other")])
+    assert [said["callpulse-reason"] for said in rejections(published)] == [b"scoring_failed"] * 2
+
+
+def test_a_scorer_that_fails_on_whole_batches_only_scores_all_in_the_end() -> None:
+    _, published = worked([event(n, "terrible") for n in range(3)], scorer=Moody(most=1))
+    assert scores(published) == dict.fromkeys(range(3), "negative")
+
+
+@pytest.mark.parametrize("function", ["decode", "_assembled", "_rounded"])
+def test_a_record_that_our_own_code_fails_on_is_named_and_nothing_is_published(
+    monkeypatch: pytest.MonkeyPatch, function: str
+) -> None:
+    whole = getattr(pipeline, function)
+
+    def broken(*given: Any) -> Any:
+        if "wonderful" in str(given) or (function == "_rounded" and given[0].label == "positive"):
+            raise RuntimeError("index out of range")
+        return whole(*given)
+
+    monkeypatch.setattr(pipeline, function, broken)
+    publisher = FakePublisher()
+    named = pytest.raises(PoisonError, match=r"calls\.segments partition 0 offset 8")
+    with scoring(context(), Moody(), publisher) as agent, named as caught:
+        asyncio.run(agent.work(BATCH))
+    assert caught.value.place == "calls.segments:0:8"
     assert isinstance(caught.value.__cause__, RuntimeError)
     assert publisher.published == []
+
+
+class Ahead:
+    """An agent with what waits behind its batch; `asked` are the texts that the model was given, in its batches."""
+
+    def __init__(self, *texts: str) -> None:
+        self.waiting = [event(n, text) for n, text in enumerate(texts)]
+        self.scorer, self.publisher = Staged(budget=10_000), FakePublisher()
+
+    @contextmanager
+    def agent(self, **given: Any) -> Iterator[Scoring]:
+        with scoring(
+            Context(Settings(**given), TOPICS, clock=lambda: NOW_S), self.scorer, self.publisher, self.waiting
+        ) as made:
+            yield made
+
+    def take(self, count: int) -> list[FakeEvent]:
+        taken, self.waiting[:count] = self.waiting[:count], []
+        return taken
+
+    @property
+    def asked(self) -> list[str]:
+        return [text for batch in self.scorer.batches for text in batch]
+
+
+def test_what_waits_is_scored_while_the_batch_is_published_and_published_in_its_own_turn() -> None:
+    stage = Ahead("awful", "thanks", "line")
+    publish = stage.publisher.publish
+
+    async def slow(*steps: Iterable[Outgoing]) -> None:
+        while len(stage.asked) < 3:  # the model goes on though the batch is not delivered
+            await asyncio.sleep(0)
+        await publish(*steps)
+
+    async def scene(agent: Scoring) -> None:
+        stage.publisher.publish = slow  # type: ignore[method-assign]
+        await agent.work(stage.take(1))
+        assert list(scores(stage.publisher.published)) == [0]
+        stage.waiting.append(event(3, "wonderful"))  # has come since
+        await agent.work(stage.take(3))
+
+    with stage.agent() as agent:
+        asyncio.run(scene(agent))
+    assert list(scores(stage.publisher.published)) == [0, 1, 2, 3]
+    assert sorted(stage.asked) == ["awful", "line", "thanks", "wonderful"]
+
+
+def test_what_was_scored_ahead_and_is_given_up_is_never_published() -> None:
+    stage = Ahead("awful", "thanks", "line")
+
+    async def scene(agent: Scoring) -> None:
+        await agent.work(stage.take(1))
+        stage.waiting[:] = [event(7, "wonderful", generation_id=2)]  # a rebalance: 1 and 2 are another's
+        await agent.work(stage.take(1))
+        await agent.work([event(1, "thanks", generation_id=3)])  # and come back
+
+    with stage.agent() as agent:
+        asyncio.run(scene(agent))
+        assert agent.counts.received == 3
+    assert list(scores(stage.publisher.published)) == [0, 7, 1]
+
+
+def test_no_more_is_scored_ahead_than_the_next_batch_takes() -> None:
+    stage = Ahead(*(f"w{n} " + "x" * 100 for n in range(50)))
+
+    async def scene(agent: Scoring) -> None:
+        await agent.work(stage.take(1))
+        assert sum(len(part.events) for part in agent.ahead) == agent.size(stage.waiting) < 10
+        await agent.work(stage.take(agent.size(stage.waiting)))
+
+    with stage.agent(batch_tokens=64) as agent:
+        asyncio.run(scene(agent))
+
+
+def test_a_record_ahead_that_our_own_code_fails_on_does_not_stop_the_batch_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, decode = Ahead("awful", "unspeakable"), pipeline.decode
+    monkeypatch.setattr(pipeline, "decode", lambda value: 1 / 0 if b"unspeakable" in value else decode(value))
+
+    async def scene(agent: Scoring) -> None:
+        await agent.work(stage.take(1))
+        with pytest.raises(PoisonError, match="offset 1"):
+            await agent.work(stage.take(1))
+
+    with stage.agent() as agent:
+        asyncio.run(scene(agent))
+    assert list(scores(stage.publisher.published)) == [0]
+
+
+def test_the_counts_say_what_the_model_did_and_what_it_was_spared() -> None:
+    stage = Ahead("okay", "line", "okay")
+
+    async def scene(agent: Scoring) -> Counts:
+        for _ in range(3):
+            last, stage.waiting[1:] = stage.waiting[1:], []
+            await agent.work(stage.take(1))
+            stage.waiting[:] = last
+        return agent.counts
+
+    with stage.agent() as agent:
+        counts = asyncio.run(scene(agent))
+    assert (counts.scored, counts.cached, counts.batches, counts.tokens) == (3, 1, 2, 2)
 
 
 def test_what_is_skipped_is_on_rejected_as_it_was_and_the_rest_is_scored_in_order() -> None:
@@ -130,27 +284,13 @@ def test_a_batch_of_nothing_but_skipped_records_asks_the_scorer_nothing() -> Non
     assert scorer.asked == 0
 
 
-def test_a_scorer_that_fails_on_the_whole_batch_only_has_the_original_error_raised() -> None:
-    with pytest.raises(MemoryError, match="3 at once"):
-        worked([event(n, "terrible") for n in range(3)], scorer=Moody(most=1))
-
-
-def test_blame_is_given_up_when_it_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(agents, "BLAME_S", -1)
-    scorer = Moody()
-    with pytest.raises(RuntimeError, match="out of range"):
-        worked(BATCH, scorer=scorer)
-    assert scorer.asked == 1
-
-
 def test_a_record_that_is_blamed_is_named_in_the_log_with_the_way_out_and_without_its_text(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shared = context()
-    scoring = Scoring(shared, Moody(), FakePublisher())  # type: ignore[arg-type]
-    with pytest.raises(PoisonError) as caught:
-        asyncio.run(scoring.work(BATCH))
-    scoring.thread.shutdown()
+    shared, decode = context(), pipeline.decode
+    monkeypatch.setattr(pipeline, "decode", lambda value: 1 / 0 if SECRET.encode() in value else decode(value))
+    with scoring(shared, Moody(), FakePublisher()) as agent, pytest.raises(PoisonError) as caught:
+        asyncio.run(agent.work(BATCH))
     shared.failed(caught.value, [event.message for event in BATCH])
     assert (shared.failure, shared.stop.is_set()) == (caught.value, True)
     [said] = caplog.records
@@ -159,8 +299,7 @@ def test_a_record_that_is_blamed_is_named_in_the_log_with_the_way_out_and_withou
         "stopping on an unexpected error at calls.segments partition 0 offset 7; "
         f"`callpulse worker --skip {POISON}` sends that record to calls.rejected instead"
     )
-    assert "RuntimeError: index out of range" in caplog.text  # the cause, with its traceback
-    assert "score(" in caplog.text
+    assert "ZeroDivisionError: division by zero" in caplog.text  # the cause, with its traceback
     assert "4711" not in caplog.text
 
 

@@ -104,14 +104,21 @@ def came_and_went(cluster: Cluster) -> Scene:
 BROKEN = """
 import sys
 from models.sentiment import LexiconScorer
-from streams import cli, publisher
+from streams import cli, pipeline, publisher
 from streams.errors import DeliveryError
 
 class Scorer(LexiconScorer):
     def score(self, texts):
-        if sys.argv[1] == "scorer" and any("unspeakable" in text for text in texts):
-            raise RuntimeError("out of memory")
+        if any("unsayable" in text for text in texts):
+            raise ValueError("out of vocabulary")
         return super().score(texts)
+
+decode = pipeline.decode
+
+def broken_decode(value):
+    if sys.argv[1] == "decoder" and b"unspeakable" in (value or b""):
+        raise RuntimeError("out of range")
+    return decode(value)
 
 deliver = publisher.Publisher._deliver
 
@@ -121,6 +128,7 @@ async def broken(self, records):
         raise DeliveryError("the broker is full")
     await deliver(self, records)
 
+pipeline.decode = broken_decode
 publisher.Publisher._deliver = broken
 cli._load = lambda settings: Scorer()
 cli.main(["worker", *sys.argv[2:]])
@@ -129,31 +137,32 @@ POISONED = 7
 
 
 def broken_twice(cluster: Cluster) -> Scene:
-    """A scorer that fails on one text, and goes on once that is skipped; a publisher that does not get alerts out; a good
-    worker."""
+    """Code of ours that fails on one message, and goes on once that is skipped; a model that fails on one text, and goes on; a
+    publisher that does not get alerts out; a good worker."""
     began = now_ms() - 300_000
     good = call("good", range(POISONED), began, end=False)
     poison = (b"good", b'{"call_id":"good","speaker":"customer","text":"unspeakable"}', began + 100_000)
+    unsayable = (b"good", b'{"call_id":"good","speaker":"customer","text":"unsayable"}', began + 100_000)
     behind = call("behind", range(20), began + 100_000, end=False)
     more = call("more", range(20), began + 100_000)
     broken: dict[str, Any] = {"command": (sys.executable, "-c", BROKEN)}
     with laid_out(own(cluster), segments=1) as laid:
         place = f"{laid.settings.topic('segments')}:0:{POISONED}"
-        with running(laid.settings, "scorer", **broken) as scorer:
+        with running(laid.settings, "decoder", **broken) as decoder:
             laid.send(good[:4])
             laid.until(lambda _: committed(laid, "score", "segments") == [4], "the first ones are acknowledged")
-            laid.send([*good[4:], poison, *behind])
-            scorer.ends()
+            laid.send([*good[4:], poison, unsayable, *behind])
+            decoder.ends()
         laid.read_to_the_end()
         notes: dict[str, Any] = {
             "place": place,
             "scored": len(laid.records["sentiment"]),
             "acknowledged": committed(laid, "score", "segments"),
         }
-        with running(laid.settings, "scorer", "--skip", place, **broken):
-            laid.until(lambda records: len(records["sentiment"]) == len(good) + len(behind), "all but the poison is scored")
+        with running(laid.settings, "decoder", "--skip", place, **broken):
+            laid.until(lambda records: len(records["sentiment"]) == len(good) + len(behind), "all but those two are scored")
             laid.until(lambda _: laid.positions() == laid.expected().positions, "and judged")
-            laid.until(lambda _: committed(laid, "score", "segments") == [len(good) + 1 + len(behind)], "and committed")
+            laid.until(lambda _: committed(laid, "score", "segments") == [len(good) + 2 + len(behind)], "and committed")
         laid.read_to_the_end()
         notes["alerts"] = laid.events("alerts")
         with running(laid.settings, "publisher", **broken) as publisher:
@@ -164,7 +173,7 @@ def broken_twice(cluster: Cluster) -> Scene:
         notes["judged"] = committed(laid, "judge", "sentiment")
         with running(laid.settings):
             settle(laid, [*good, *behind, *more])
-        return Scene(laid, [*good, poison, *behind, *more], [scorer, publisher], notes)
+        return Scene(laid, [*good, poison, unsayable, *behind, *more], [decoder, publisher], notes)
 
 
 def committed(laid: Topics, role: str, name: str) -> list[int]:

@@ -78,7 +78,7 @@ def test_workers_that_join_and_leave_score_nothing_twice(scene: Callable[[Play],
     assert len(got.records["sentiment"]) == sum(map(len, got.scored))
 
 
-def test_a_broken_scorer_stops_the_worker_and_nothing_from_there_on_is_acknowledged(
+def test_a_message_that_the_code_fails_on_stops_the_worker_and_nothing_from_there_on_is_acknowledged(
     scene: Callable[[Play], Scene],
 ) -> None:
     over = scene(broken_twice)
@@ -88,17 +88,23 @@ def test_a_broken_scorer_stops_the_worker_and_nothing_from_there_on_is_acknowled
         f"unexpected error at {topic} partition 0 offset {POISONED}; `callpulse worker --skip {topic}:0:{POISONED}`"
         in worker.log
     )
-    assert "RuntimeError: out of memory" in worker.log
+    assert "RuntimeError: out of range" in worker.log
     assert "unspeakable" not in worker.log
     assert 4 <= over.notes["scored"] <= POISONED
     assert over.notes["acknowledged"] == [over.notes["scored"]]
 
 
-def test_a_skipped_record_is_on_rejected_and_the_stream_goes_on(scene: Callable[[Play], Scene]) -> None:
-    [record] = scene(broken_twice).topics.records["rejected"]
-    assert header(record, "callpulse-offset") == b"%d" % POISONED
-    assert (header(record, "callpulse-stage"), header(record, "callpulse-reason")) == (b"score", b"skipped")
-    assert b"unspeakable" in (record.value or b"")
+def test_a_skipped_record_and_a_text_that_the_model_fails_on_are_on_rejected_and_the_stream_goes_on(
+    scene: Callable[[Play], Scene],
+) -> None:
+    skipped, failed = scene(broken_twice).topics.records["rejected"]
+    told = [[header(r, f"callpulse-{n}") for n in ("offset", "stage", "reason", "detail")] for r in (skipped, failed)]
+    assert told == [
+        [b"%d" % POISONED, b"score", b"skipped", b"by --skip"],
+        [b"%d" % (POISONED + 1), b"score", b"scoring_failed", b"ValueError"],
+    ]
+    assert b"unspeakable" in (skipped.value or b"")
+    assert b"unsayable" in (failed.value or b"")
 
 
 def test_a_broken_publisher_stops_the_worker_and_nothing_is_stored_or_acknowledged(scene: Callable[[Play], Scene]) -> None:
