@@ -100,7 +100,8 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     """Score segments and judge calls until stopped.
 
     Ctrl-C and SIGTERM finish what is under way, commit it and stop, within four seconds. A record at which the code
-    itself fails stops the worker, and would stop it again; its last line names the place: --skip is the way out.
+    itself fails stops the worker, and would stop it again; its last line names the place: --skip is the way out. A text
+    that the model fails on stops nothing; it goes to calls.rejected.
     """
     logs.configure(settings.log_level)
     _check_skip(settings, skip)
