@@ -155,7 +155,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench.json"))
     options = parser.parse_args()
     with ExitStack() as stack:
-        settings = Settings(model=options.model, start="earliest", web_port=0, log_level="warning")
+        settings = Settings(model=options.model, start="earliest", web_port=0, log_level="warning", cached_texts=0)
         if home := os.environ.get("KAFKA_HOME"):
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
             settings = replace(settings, bootstrap_servers=stack.enter_context(apache_kafka(Path(home), folder)).bootstrap)
