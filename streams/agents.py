@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -15,7 +16,7 @@ from aiokafka import TopicPartition
 from models.batching import take
 from models.sentiment import Scorer
 from streams.access import denied
-from streams.backlog import Backlog
+from streams.backlog import ANSWER_S, Backlog
 from streams.conversation import epoch_ms
 from streams.delivery import Event, Message
 from streams.errors import FencedError, PoisonError
@@ -227,11 +228,25 @@ class Judging:
         """What is due happens once the partition is drained, so that lag never ends a call early."""
         loaded = [judged for judged in self.judged.values() if judged.loading.done() and not judged.lost]
         due = [(judged, clocks) for judged in loaded if (clocks := await judged.due_clocks())]
+        scored = await self._drained({lane for _, clocks in due for lane in clocks})
         for judged, clocks in due:
-            drained = {lane: clock for lane, clock in clocks.items() if await self._scored(lane)}
+            drained = {lane: clock for lane, clock in clocks.items() if lane in scored}
             place = TopicPartition(judged.topic.name, judged.partition)
             if drained and await self.judged_to.done(place, judged.next_offset):
                 await self._attempt(judged.partition, lambda j, clocks=drained: j.tick(clocks))  # type: ignore[misc]
+
+    async def _drained(self, lanes: Iterable[str]) -> set[str]:
+        """Those that the scorer's group is through with, as far as the broker says so soon: alerts must not wait for timers."""
+        drained: set[str] = set()
+
+        async def ask() -> None:
+            for lane in lanes:
+                if await self._scored(lane):
+                    drained.add(lane)
+
+        with contextlib.suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(ask(), ANSWER_S)
+        return drained
 
     async def _scored(self, lane: str) -> bool:
         """Whether the scorer's group is through with a source partition; one of a former topic has nothing left."""
