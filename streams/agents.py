@@ -19,7 +19,7 @@ from models.errors import ScoringError
 from models.sentiment import Scorer
 from models.staged import Failure, Result
 from streams.access import denied
-from streams.backlog import Backlog
+from streams.backlog import ANSWER_S, Backlog
 from streams.conversation import epoch_ms
 from streams.delivery import CAPACITY, Event, Message
 from streams.errors import FencedError, PoisonError
@@ -268,11 +268,25 @@ class Judging:
         """What is due happens once the partition is drained, so that lag never ends a call early."""
         loaded = [judged for judged in self.judged.values() if judged.loading.done() and not judged.lost]
         due = [(judged, clocks) for judged in loaded if (clocks := await judged.due_clocks())]
+        scored = await self._drained({lane for _, clocks in due for lane in clocks})
         for judged, clocks in due:
-            drained = {lane: clock for lane, clock in clocks.items() if await self._scored(lane)}
+            drained = {lane: clock for lane, clock in clocks.items() if lane in scored}
             place = TopicPartition(judged.topic.name, judged.partition)
             if drained and await self.judged_to.done(place, judged.next_offset):
                 await self._attempt(judged.partition, lambda j, clocks=drained: j.tick(clocks))  # type: ignore[misc]
+
+    async def _drained(self, lanes: Iterable[str]) -> set[str]:
+        """Those that the scorer's group is through with, as far as the broker says so soon: alerts must not wait for timers."""
+        drained: set[str] = set()
+
+        async def ask() -> None:
+            for lane in lanes:
+                if await self._scored(lane):
+                    drained.add(lane)
+
+        with suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(ask(), ANSWER_S)
+        return drained
 
     async def _scored(self, lane: str) -> bool:
         """Whether the scorer's group is through with a source partition; one of a former topic has nothing left."""

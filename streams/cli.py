@@ -99,7 +99,7 @@ def cli() -> None:
 def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     """Score segments and judge calls until stopped.
 
-    Ctrl-C and SIGTERM finish what is under way, commit it and stop, within four seconds. A record at which the code
+    Ctrl-C and SIGTERM finish what is under way, commit it and stop, within four and ten seconds. A record at which the code
     itself fails stops the worker, and would stop it again; its last line names the place: --skip is the way out. A text
     that the model fails on stops nothing; it goes to calls.rejected.
     """
@@ -149,7 +149,7 @@ def demo(settings: Settings, speed: float, kill: bool, as_json: bool) -> int:
     return play.run(settings, play.Options(speed=speed, kill=kill, json=as_json, own_broker=not any(named)))
 
 
-@cli.command(epilog=examples("callpulse replay call.txt", "callpulse replay --speed 8 day.jsonl.gz"))
+@cli.command(epilog=examples("callpulse replay call.txt", "callpulse replay --speed 8 calls.jsonl.gz"))
 @takes(*BROKER)
 @click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True, help="0: as fast as it goes")
@@ -160,7 +160,9 @@ def replay(settings: Settings, files: Sequence[str], speed: float, same_ids: boo
     """Send recorded calls again, in their own time or faster.
 
     A FILE is a recording (JSON Lines of whole messages), bare segments (JSON Lines), or a dialogue in plain text with
-    lines "Agent: ..." and "Customer: ..."; - reads standard input. Timestamps are shifted to now and keep their spacing.
+    lines "Agent: ..." and "Customer: ..."; - reads standard input. Timestamps are shifted to now and keep their spacing, so
+    at a speed above 1 they run ahead of the clock, which brokers take for an hour. Beside live calls, give the replay a
+    --prefix of its own: calls end by the time of their topic's records.
     """
     from streams import replay as replaying
     from streams.recording import read
@@ -440,7 +442,7 @@ def rejected_show(settings: Settings, place: str, raw: bool) -> int:
 @click.argument("places", metavar="[PARTITION:OFFSET]...", nargs=-1)
 @click.option("--all", "all_of_them", is_flag=True, help="retry all that no --all has retried before")
 @click.option("--reason", help="with --all: only what was rejected for this reason")
-@click.option("--since", metavar="TIME", help="with --all: pass over what was rejected before this time (RFC 3339)")
+@click.option("--since", metavar="TIME", help="with --all: leave out, for good, what was rejected before this time (RFC 3339)")
 @click.option("--again", is_flag=True, help="with --all: what was retried before as well")
 @click.option("--dry-run", is_flag=True, help="send nothing; list what would be sent")
 @click.option("--json", "as_json", is_flag=True, help="print one summary object")

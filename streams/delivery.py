@@ -42,6 +42,7 @@ TICK_S = 1.0
 COMMIT_S = 1.0
 SETTLE_S = 15.0  # for what is under way when partitions are taken away; the group waits for 30 s
 CAPACITY = 4096
+CAPACITY_BYTES = 64 << 20  # of what waits: messages that are too large to be valid are rejected, but they come first
 
 
 class Message(Protocol):
@@ -92,6 +93,7 @@ class Lane:
     def __init__(self, app: Any, work: Work, failed: Callable[[BaseException, Sequence[Message]], None]) -> None:
         self.app, self.work, self.failed = app, work, failed
         self.waiting: collections.deque[Event] = collections.deque()
+        self.waiting_bytes = 0
         self.more, self.room, self.idle = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self.room.set()
         self.idle.set()
@@ -119,8 +121,9 @@ class Lane:
             await self.running.wait()  # until it is known where its partition begins
             if await self._is_next(event):
                 self.waiting.append(event)
+                self.waiting_bytes += _size(event)
                 self.more.set()
-            if len(self.waiting) >= CAPACITY:
+            if len(self.waiting) >= CAPACITY or self.waiting_bytes >= CAPACITY_BYTES:
                 self.room.clear()
                 await self.room.wait()
 
@@ -153,6 +156,7 @@ class Lane:
         """Gives up what waits, lets the batch under way finish, commits it. Nothing is begun until `resume`."""
         self.running.clear()
         self.waiting.clear()
+        self.waiting_bytes = 0
         self.more.clear()
         self.room.set()
         try:
@@ -245,6 +249,7 @@ class Lane:
 
     def _batch(self) -> list[Event]:
         taken = [self.waiting.popleft() for _ in range(self.work.size(self.waiting))] if self.waiting else []
+        self.waiting_bytes -= sum(map(_size, taken))
         if not self.waiting:
             self.more.clear()
         self.room.set()
@@ -261,6 +266,10 @@ class Lane:
         if len(done) < len(batch):
             offsets = {(_place(event), event.message.offset) for event in done}
             self.given_up |= {_place(event) for event in batch if (_place(event), event.message.offset) not in offsets}
+
+
+def _size(event: Event) -> int:
+    return len(event.message.value or b"")
 
 
 def _place(event: Event) -> TopicPartition:

@@ -32,10 +32,11 @@ def examine(settings: Settings, load: Callable[[Settings], Any]) -> Iterator[Che
         with topics.admin(settings) as client:
             yield Check("broker", "ok", f"answers at {settings.bootstrap_servers}")
             yield _topics(settings, client)
+            yield Check("delivery", "ok", TRANSACTIONS if settings.profile.transactions else NO_TRANSACTIONS)
     except CallpulseError as error:
         yield Check("broker", "failed", str(error))
         yield Check("topics", "skipped", "no broker")
-    yield Check("delivery", "ok", TRANSACTIONS if settings.profile.transactions else NO_TRANSACTIONS)
+        yield Check("delivery", "skipped", "no broker")
     yield _model(settings, load)
 
 

@@ -22,6 +22,10 @@ class Progress:
         self.reached |= {place: max(offset, self.reached.get(place, -1)) for place, offset in reached.items()}
         self.lag, self.paused = lag, paused
 
+    def unassigned(self) -> None:
+        """No partitions are worked on, as in a rebalance. That counts as something to do: one that never ends must show."""
+        self.lag = max(1, self.lag)
+
     def still_s(self, now: float) -> float:
         """Seconds in which nothing moved though there was something to do."""
         return now - self.moved_at if self.lag else 0.0

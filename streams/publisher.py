@@ -16,6 +16,7 @@ from aiokafka.errors import (
     InvalidProducerIdMapping,
     InvalidTxnState,
     KafkaError,
+    ProducerClosed,
     ProducerFenced,
 )
 
@@ -30,8 +31,8 @@ BATCH_BYTES = 1 << 18
 TRANSACTION_S = 60.0  # after which the broker aborts a transaction whose producer is gone, if no other takes its place
 RETRY_S = 1.0
 PAUSE_S = 0.1
-GONE = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState)
-"""A transaction ends so when another producer has taken over its id, or when the broker has given it up."""
+GONE = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState, ProducerClosed)
+"""A transaction ends so when another producer has taken over its id, when the broker has given it up, or we have."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from kafka import KafkaProducer
 from kafka.errors import InvalidTimestampError, KafkaError
 
 from streams import access, security
-from streams.errors import BrokerError, DeliveryError, SettingsError
+from streams.errors import BrokerError, DeliveryError, SettingsError, TopicsError
 from streams.records import Record
 from streams.settings import Settings
 from streams.topics import NAMES, admin, missing
@@ -166,8 +166,15 @@ def send(settings: Settings, records: Iterable[Record], how: Replay, on_sent: On
 
 
 def target(settings: Settings, topic: str) -> str:
-    """A recorded topic under the present prefix: one of the six by its ending, or else calls.segments."""
-    return settings.topic(next((name for name in NAMES if topic.endswith(name)), "segments"))
+    """A recorded topic under the present prefix: one of the six by its ending, or else calls.segments. Raises TopicsError for
+    what only callpulse may write: a recorded state would stand in for a live one."""
+    name = next((name for name in NAMES if topic.endswith(name)), "segments")
+    if name not in ("segments", "sentiment"):
+        raise TopicsError(
+            f"{topic} was recorded from what callpulse itself writes, and would mix with what it writes now: leave it out, or "
+            "say with --topic where it is to go"
+        )
+    return settings.topic(name)
 
 
 def _wait(until: float, wall: Wall) -> None:

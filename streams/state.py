@@ -65,8 +65,8 @@ async def _newest(settings: Settings, place: TopicPartition) -> dict[bytes, byte
         isolation_level="read_committed",
         max_partition_fetch_bytes=FETCH_BYTES,
     )
-    await consumer.start()
     try:
+        await consumer.start()
         end = (await consumer.end_offsets([place]))[place]
         consumer.assign([place])
         await consumer.seek_to_beginning(place)
@@ -105,6 +105,7 @@ class Judged:
         self.next_offset: int | None = None
         self.seen_at: dict[str, int] = {}
         self.lost = False
+        self.writing = asyncio.Lock()  # a producer is not stopped amid its transaction: the commit would wait for ever
         self.loading = asyncio.create_task(self._load())
 
     def _transactions(self) -> Transactions:
@@ -130,9 +131,13 @@ class Judged:
         self.loading.cancel()
         if self.transactions is not None:
             try:
-                await asyncio.wait_for(self.transactions.stop(), STOP_S)
+                await asyncio.wait_for(self._stop(self.transactions), STOP_S)
             except (asyncio.TimeoutError, TimeoutError):
                 log.warning("partition %d: a transaction is left to the broker to abort", self.partition)
+
+    async def _stop(self, transactions: Transactions) -> None:
+        async with self.writing:
+            await transactions.stop()
 
     async def judge(self, records: Sequence[Record]) -> Outcome:
         """Judges records of calls.sentiment in order; returns when all effects are delivered. Raises FencedError when
@@ -206,7 +211,8 @@ class Judged:
         positions = [self._out("state", POSITIONS_KEY, encode(calls.positions))] if outcome.judged or states else []
         if effects or positions:
             try:
-                await self.publisher.publish(effects, states, positions)
+                async with self.writing:
+                    await self.publisher.publish(effects, states, positions)
             except BaseException:
                 self.lost = True  # what is in memory is ahead of what is stored
                 raise

@@ -46,7 +46,9 @@ class Plan:
 
 
 def plans(settings: Settings) -> list[Plan]:
-    """calls.state is compacted, in small segments so that compaction keeps up; calls.rejected is kept for days only."""
+    """calls.state is compacted, in small segments so that compaction keeps up; calls.rejected is kept for days only. With three
+    replicas or more, two must have a record before it counts as delivered: one alone may die with it."""
+    safe = {"min.insync.replicas": "2"} if settings.replication >= 3 else {}
     config = {
         "state": {
             "cleanup.policy": "compact",
@@ -58,7 +60,7 @@ def plans(settings: Settings) -> list[Plan]:
         },
         "rejected": {"retention.ms": str(int(settings.rejected_days * 86_400_000))},
     }
-    return [Plan(settings.topic(n), settings.partitions, settings.replication, config.get(n, {})) for n in NAMES]
+    return [Plan(settings.topic(n), settings.partitions, settings.replication, config.get(n, {}) | safe) for n in NAMES]
 
 
 @contextmanager
@@ -157,21 +159,22 @@ def permit(topics: Mapping[str, Found], score: bool = True, judge: bool = True) 
 
 
 def create(client: KafkaAdminClient, settings: Settings) -> list[str]:
-    """Creates what is missing and returns the names; returns when the topics can be used."""
+    """Creates what is missing and returns the names of what it has created, once the topics can be used."""
     existing = {topic.name for topic in found(client, settings).values()}
-    missing = [plan for plan in plans(settings) if plan.name not in existing]
-    for plan in missing:
+    created = []
+    for plan in (plan for plan in plans(settings) if plan.name not in existing):
         wanted = {"num_partitions": plan.partitions, "replication_factor": plan.replication, "configs": dict(plan.config)}
         try:
             client.create_topics({plan.name: wanted})
         except TopicAlreadyExistsError:
-            continue  # another worker was faster
+            continue  # another was faster, and not every broker had heard of it
         except TopicAuthorizationFailedError as error:
             raise AccessError(access.lacking([("Create", "topic", plan.name)])) from error
         except KafkaError as error:
             raise TopicsError(f"topic {plan.name} cannot be created: {error}") from error
+        created.append(plan.name)
     _await_topics(client, settings)
-    return [plan.name for plan in missing]
+    return created
 
 
 def _await_topics(client: KafkaAdminClient, settings: Settings, seconds: float = 15) -> None:

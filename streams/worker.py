@@ -35,7 +35,8 @@ from streams.topics import Found
 
 log = logging.getLogger("callpulse.worker")
 
-STOP_S = 4.0  # for what is under way when the worker is told to stop
+STOP_S = {signal.SIGINT: 4.0, signal.SIGTERM: 10.0}  # for what is under way when the worker is told to stop
+FAILED_S = 4.0  # and when it stops by itself
 REPORT_S = 10.0
 WATCH_S = 5.0
 RETRY_S = 1.0
@@ -74,7 +75,13 @@ class Role:
     def assigned(self, context: Context, partitions: Iterable[Any]) -> None:
         """Goes on in the background, for the group does not wait for long."""
         self.lane.passed_over = self.passed_over
-        self.beginning = asyncio.create_task(self.begin(context, partitions))
+        self.beginning = asyncio.create_task(self._begun(context, partitions))
+
+    async def _begun(self, context: Context, partitions: Iterable[Any]) -> None:
+        try:
+            await self.begin(context, partitions)
+        except Exception as error:
+            context.failed(error, [])
 
     async def begin(self, context: Context, partitions: Iterable[Any]) -> None:
         """Lets the lane go on with the partitions that are assigned now, once the broker says from where. What retention has
@@ -116,9 +123,11 @@ class Role:
             lags = await self.backlog.lags(reached)
         except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
             log.warning("%s: the broker does not say what is left to do: %r", self.name, error)
-            return
+            lags = {"as before": self.progress.lag}  # what has moved is known all the same
         if self.lane.running.is_set():
             self.progress.observe(reached, sum(lags.values()), self.lane.paused, time.monotonic())
+        else:
+            self.progress.unassigned()
 
 
 def credentials(settings: Settings) -> Any:
@@ -150,7 +159,7 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
     profile = settings.profile
     return faust.App(
         f"{settings.group}-{role}",
-        broker="kafka://" + settings.bootstrap_servers.replace(",", ";kafka://"),
+        broker=";".join(f"kafka://{server.strip()}" for server in settings.bootstrap_servers.split(",")),
         broker_credentials=credentials(settings),
         store="memory://",
         datadir=tempfile.gettempdir(),
@@ -258,7 +267,7 @@ async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:
         await context.stop.wait()
     for task in tasks:
         task.cancel()
-    in_time = await _stopped(roles)
+    in_time = await _stopped(roles, min((STOP_S[number] for number in received), default=FAILED_S))
     log.info("stopped: %s", context.counts)
     code = 1 if context.failure is not None else 130 if signal.SIGINT in received else 0
     if not in_time:
@@ -268,10 +277,10 @@ async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:
 
 
 @contextlib.contextmanager
-def _signals(stop: asyncio.Event) -> Iterator[list[int]]:
-    received: list[int] = []
+def _signals(stop: asyncio.Event) -> Iterator[list[signal.Signals]]:
+    received: list[signal.Signals] = []
 
-    def stopped(number: int) -> None:
+    def stopped(number: signal.Signals) -> None:
         received.append(number)
         stop.set()
 
@@ -317,14 +326,14 @@ async def _report(context: Context, roles: Sequence[Role]) -> None:
         before = line
 
 
-async def _stopped(roles: Sequence[Role]) -> bool:
-    """Stops them all; whether that was done within STOP_S."""
+async def _stopped(roles: Sequence[Role], seconds: float) -> bool:
+    """Stops them all; whether that was done within so many seconds."""
     stops = [asyncio.create_task(role.stop()) for role in roles]
-    _, late = await asyncio.wait(stops, timeout=STOP_S)
+    _, late = await asyncio.wait(stops, timeout=seconds)
     for stop in stops:
         if stop.done() and (error := asyncio.CancelledError() if stop.cancelled() else stop.exception()) is not None:
             log.error("not stopped cleanly; what was under way will be redelivered: %r", error)
             late.add(stop)
     if any(not stop.done() for stop in late):
-        log.warning("gave up waiting after %.0f s; what was under way will be redelivered", STOP_S)
+        log.warning("gave up waiting after %.0f s; what was under way will be redelivered", seconds)
     return not late

@@ -136,11 +136,11 @@ class Line:
             self.taken += 1
             yield event
 
-    def put(self, *offsets: int, partition: int = 0, generation: int | None = None) -> None:
-        """Events of the present generation, unless another is given."""
+    def put(self, *offsets: int, partition: int = 0, generation: int | None = None, size: int = 0) -> None:
+        """Events of the present generation, unless another is given, with values of so many bytes."""
         generation = self.app.consumer_generation_id if generation is None else generation
         for offset in offsets:
-            self.queue.put_nowait(FakeEvent(FakeMessage(offset, generation, partition=partition)))
+            self.queue.put_nowait(FakeEvent(FakeMessage(offset, generation, partition=partition, value=b"x" * size)))
 
     def reassigned(self, **begin: int) -> None:
         """The next generation: partitions p0, p1, ... are this worker's, from these offsets on."""

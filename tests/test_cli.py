@@ -254,7 +254,10 @@ def test_a_dry_run_prints_the_kafka_topics_commands_and_needs_no_broker(call: Ca
     for line, name in zip(lines, names, strict=True):
         assert line.startswith(f"{start}{name} --partitions 12 --replication-factor 3")
     assert [name for line, name in zip(lines, names, strict=True) if "--config cleanup.policy=compact " in line] == ["state"]
-    assert lines[-1].endswith(" --config retention.ms=259200000")
+    assert lines[-1].endswith(" --config retention.ms=259200000 --config min.insync.replicas=2")
+    assert all(" --config min.insync.replicas=2" in line for line in lines)
+    single = call("topics", "create", "--dry-run", "--replication", "1").out
+    assert "min.insync" not in single
 
 
 def test_by_default_the_broker_chooses_the_number_of_replicas(call: Call) -> None:
@@ -323,7 +326,7 @@ def test_doctor_without_a_broker_is_exit_code_1_and_still_looks_at_the_model(cal
     checks = [json.loads(line) for line in done.out.splitlines()]
     assert (done.code, done.err) == (1, "")
     states = {check["name"]: check["state"] for check in checks}
-    assert states == {"security": "ok", "broker": "failed", "topics": "skipped", "delivery": "ok", "model": "ok"}
+    assert states == {"security": "ok", "broker": "failed", "topics": "skipped", "delivery": "skipped", "model": "ok"}
     assert "CALLPULSE_BOOTSTRAP_SERVERS" in checks[1]["detail"]
 
 

@@ -197,6 +197,31 @@ def test_a_full_lane_is_paused_and_takes_no_more_until_there_is_room(monkeypatch
     assert run(scene).worked == list(range(50))
 
 
+def test_a_lane_is_full_of_bytes_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "CAPACITY_BYTES", 100)
+
+    async def scene() -> Line:
+        line = Line(most=1, gated=True)
+        line.put(*range(20), size=30)
+        await until(lambda: line.lane.paused)
+        assert line.lane.waiting_bytes == 120
+        for _ in range(20):
+            line.work.gate.release()
+            await turns()
+            assert line.lane.waiting_bytes <= 120
+        await line.is_done(20)
+        assert line.lane.waiting_bytes == 0
+        line.put(20, 21, 22, 23, 24, size=30)
+        await until(lambda: line.lane.paused)
+        line.work.gate.release()
+        await line.lane.settle()
+        assert line.lane.waiting_bytes == 0
+        await line.stop()
+        return line
+
+    assert run(scene).worked == list(range(21))
+
+
 def test_settling_a_full_lane_lets_its_feeder_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(delivery, "CAPACITY", 2)
 

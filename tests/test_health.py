@@ -88,3 +88,12 @@ def test_one_stalled_agent_is_enough_and_it_is_named_by_its_lag() -> None:
     assert said["agents"]["score"] == {"lag": 3, "still_s": 61.0, "degraded": True}
     fine, said = health({"score": looked_at((0, {}, 3))}, STALL_S, 60.0)
     assert (fine, said["status"]) == (True, "ok")
+
+
+def test_an_agent_that_never_gets_its_partitions_is_not_alive_for_ever() -> None:
+    progress = Progress(moved_at=0.0)
+    progress.unassigned()
+    assert health({"score": progress}, 120, 100.0)[0]
+    assert not health({"score": progress}, 120, 121.0)[0]
+    progress.observe({"p": 1}, 0, False, 130.0)
+    assert health({"score": progress}, 120, 1000.0)[0]

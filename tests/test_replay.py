@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.errors import SettingsError
+from streams.errors import SettingsError, TopicsError
 from streams.recording import read
 from streams.records import Record, Segment
 from streams.replay import Replay, fresh_ids, merge, plan, target
@@ -126,7 +126,6 @@ def test_merged_recordings_of_different_years_overlap() -> None:
         ("calls.segments", "now.segments"),
         ("my-own-topic", "now.segments"),
         ("acme.eu.sentiment", "now.sentiment"),
-        ("alerts", "now.alerts"),
     ],
 )
 def test_a_recorded_topic_keeps_its_short_name_under_the_present_prefix(recorded: str, expected: str) -> None:
@@ -137,3 +136,9 @@ def test_a_recorded_topic_keeps_its_short_name_under_the_present_prefix(recorded
 def test_a_speed_below_0_is_refused(speed: float) -> None:
     with pytest.raises(SettingsError, match="--speed"):
         Replay(speed=speed)
+
+
+@pytest.mark.parametrize("recorded", ["calls.alerts", "summaries", "prod.calls.state", "calls.rejected"])
+def test_what_callpulse_itself_writes_is_not_replayed_into_live_topics(recorded: str) -> None:
+    with pytest.raises(TopicsError, match="leave it out, or say with --topic"):
+        target(Settings(), recorded)
