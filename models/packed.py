@@ -30,7 +30,7 @@ Row = Mapping[str, Sequence[int]]
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values, each [tokens, heads, head size] -> what each token makes of its own row, of the same shape."""
 
-BLOCK = 128
+BLOCK = 64
 """Most tokens under one mask: so few that what is masked out costs little beside the rest of a layer."""
 
 
