@@ -1,0 +1,269 @@
+"""Many short texts in one pass without padding: the rows of a batch lie end to end, and attention stays within each row.
+
+    rows -> stage (one buffer) -> copy in -> embed -> layers -> head of each row's first token -> copy out -> Pending.wait
+
+A padded batch of call turns is mostly padding, or has to be sorted by length; a packed one computes what it was given, no
+more. On CUDA attention is that of torch.nn.attention.varlen; elsewhere scaled_dot_product_attention under a block-diagonal
+mask computes the same. Nothing between `submit` and `wait` makes the host wait for the device.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import accumulate, chain
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.nn.functional import linear, scaled_dot_product_attention
+
+from models.families import FAMILIES, Layer, Parts
+from models.families import unsupported as unsupported_family
+
+log = logging.getLogger("callpulse.packed")
+cuda: Any = torch.cuda  # its constructors have no types
+
+Row = Mapping[str, Sequence[int]]
+"""One tokenized text: input_ids and perhaps token_type_ids, equally long. Every token is attended to."""
+
+Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Queries, keys and values, each [tokens, heads, head size] -> what each token makes of its own row, of the same shape."""
+
+BLOCK = 64
+"""Most tokens under one mask: so few that what is masked out costs little beside the rest of a layer."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Rows end to end, on the device that computes; the tensors are of int32."""
+
+    lengths: tuple[int, ...]
+    """Tokens a row, known to the host."""
+    cu_seqlens: Tensor
+    """Where each row begins, and where the last one ends: [rows + 1]."""
+    positions: Tensor
+    """0, 1, … within each row: [tokens]."""
+    input_ids: Tensor
+    token_type_ids: Tensor | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pending:
+    """Logits that may still be on their way from the device."""
+
+    logits: Tensor
+    done: torch.cuda.Event | None = None
+
+    def wait(self) -> Tensor:
+        """The logits, [rows, classes] in fp32 on the CPU, once they are there. Any thread may wait, others run meanwhile."""
+        if self.done is not None:
+            self.done.synchronize()
+        return self.logits
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Streams:
+    """A stream for copies in and one for copies out: a batch comes in while one computes and another leaves."""
+
+    inward: torch.cuda.Stream
+    outward: torch.cuda.Stream
+
+
+def layout(lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """cu_seqlens [rows + 1] and positions [tokens] (see Batch) of rows of these many tokens.
+
+    Raises ValueError for a row without tokens: it has no first token to be judged by.
+    """
+    if min(lengths, default=1) < 1:
+        raise ValueError("a row without tokens cannot be packed")
+    cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+    starts = cu_seqlens[:-1].repeat_interleave(torch.tensor(lengths, dtype=torch.int64))
+    return cu_seqlens, torch.arange(len(starts), dtype=torch.int32) - starts
+
+
+def stage(rows: Sequence[Row], *, typed: bool = False, pinned: bool = False) -> tuple[Tensor, tuple[int, ...]]:
+    """All about the rows in one int32 buffer on the host, so that one copy takes it over, and their lengths.
+
+    The buffer holds cu_seqlens, positions, input ids and, with `typed`, token types: `unstage` finds them again.
+    """
+    lengths = tuple(len(row["input_ids"]) for row in rows)
+    names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
+    fields = [torch.tensor(list(chain.from_iterable(row[name] for row in rows)), dtype=torch.int32) for name in names]
+    parts = [*layout(lengths), *fields]
+    buffer = torch.empty(sum(map(len, parts)), dtype=torch.int32, pin_memory=pinned)
+    return torch.cat(parts, out=buffer), lengths
+
+
+def unstage(buffer: Tensor, lengths: tuple[int, ...], *, typed: bool = False) -> Batch:
+    """Views into a buffer that `stage` has filled, wherever it is by now."""
+    tokens = sum(lengths)
+    sizes = [len(lengths) + 1, tokens, tokens, *([tokens] if typed else [])]
+    pieces: tuple[Tensor, ...] = torch.split(buffer, sizes)
+    cu_seqlens, positions, input_ids, *types = pieces
+    return Batch(lengths, cu_seqlens, positions, input_ids, types[0] if typed else None)
+
+
+def varlen(batch: Batch) -> Attend:
+    """Attention by torch's kernel for variable lengths: CUDA, bf16 or fp16."""
+    from torch.nn.attention.varlen import varlen_attn  # here: the oldest torch that we run on lacks it
+
+    bounds, longest = batch.cu_seqlens, max(batch.lengths)
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        return cast(Tensor, varlen_attn(query, key, value, bounds, bounds, longest, longest))
+
+    return attend
+
+
+def masked(batch: Batch) -> Attend:
+    """The same on any device: a block of whole rows at a time, under a mask that lets a token see its own row alone.
+
+    A block is BLOCK tokens at most, or one row; so a mask grows with the longest row and never with the batch.
+    """
+    places = torch.arange(sum(batch.lengths), device=batch.cu_seqlens.device, dtype=torch.int32)
+    owners = torch.bucketize(places, batch.cu_seqlens[1:], right=True)  # the row of each token
+    spans = [slice(*span) for span in blocks(batch.lengths, BLOCK)]
+    masks = [owners[span, None] == owners[None, span] for span in spans]
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        query, key, value = (each.transpose(0, 1)[None] for each in (query, key, value))  # [1, heads, tokens, head size]
+        mixed = [
+            scaled_dot_product_attention(query[:, :, span], key[:, :, span], value[:, :, span], attn_mask=mask)
+            for span, mask in zip(spans, masks, strict=True)
+        ]
+        return torch.cat(mixed, dim=2)[0].transpose(0, 1)
+
+    return attend
+
+
+def blocks(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
+    """Spans (begin, end) of tokens that hold whole rows, in order: at most `most` tokens each, or a single longer row."""
+    begin = end = 0
+    for length in lengths:
+        if end > begin and end + length - begin > most:
+            yield begin, end
+            begin = end
+        end += length
+    if end > begin:
+        yield begin, end
+
+
+def after_padding(padding: int, input_ids: Tensor, positions: Tensor) -> Tensor:
+    """RoBERTa's numbering [tokens] (fairseq's make_positions): from padding + 1, over the tokens that are not padding.
+
+    Somebody may have written "<pad>": that token has the position `padding`, and the next ones do not count it.
+    """
+    blank = input_ids == padding
+    passed = blank.cumsum(0, dtype=torch.int32) - blank.int()  # padding tokens before each, in the whole batch
+    starts = torch.arange(len(positions), device=positions.device, dtype=torch.int32) - positions
+    within = passed - passed.index_select(0, starts)
+    return (positions - within + padding + 1).masked_fill(blank, padding)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Packed:
+    """A classifier that scores packed rows. Its projections are copies: weights that change later are not seen."""
+
+    parts: Parts
+    device: torch.device
+    attention: Callable[[Batch], Attend]
+    streams: Streams | None = None
+
+    @torch.inference_mode()
+    def submit(self, rows: Sequence[Row]) -> Pending:
+        """Starts a forward pass; the host goes on at once on CUDA. No row may be empty or longer than the model's positions.
+
+        It computes on the calling thread's current stream, so batches from several streams overlap. Raises ValueError for an
+        empty row and torch.OutOfMemoryError; what fails on the device later is raised by `wait` of this batch or a later one.
+        """
+        if not rows:
+            return Pending(torch.empty(0, self.parts.classes))
+        typed = "token_type_ids" in rows[0] and hasattr(self.parts.embeddings, "token_type_embeddings")
+        buffer, lengths = stage(rows, typed=typed, pinned=self.streams is not None)
+        return self._leave(self.forward(unstage(self._enter(buffer), lengths, typed=typed)))
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits [rows, classes], on the device and in the precision of the weights."""
+        attend, firsts = self.attention(batch), batch.cu_seqlens[:-1]
+        hidden = self._embed(batch)
+        *layers, last = self.parts.layers
+        for layer in layers:
+            hidden = layer.feed(layer.join(_mix(layer, hidden, attend), hidden))
+        mixed = _mix(last, hidden, attend).index_select(0, firsts)  # nobody reads the other tokens from here on
+        return self.parts.head(last.feed(last.join(mixed, hidden.index_select(0, firsts))))
+
+    def warm_up(self, tokens: int, longest: int) -> None:
+        """Loads the kernels and takes the memory that batches of up to `tokens` tokens need; a row has at most `longest`."""
+        for length in sorted({1, min(32, longest), longest}):
+            blank = {"input_ids": [0] * length, "token_type_ids": [0] * length}
+            self.submit([blank] * max(1, tokens // length)).wait()
+
+    def _embed(self, batch: Batch) -> Tensor:
+        embeddings, positions = self.parts.embeddings, batch.positions
+        if self.parts.padding is not None:
+            positions = after_padding(self.parts.padding, batch.input_ids, positions)
+        hidden = embeddings.word_embeddings(batch.input_ids)
+        if batch.token_type_ids is not None:
+            hidden = hidden + embeddings.token_type_embeddings(batch.token_type_ids)
+        elif hasattr(embeddings, "token_type_embeddings"):
+            hidden = hidden + embeddings.token_type_embeddings.weight[0]
+        return embeddings.LayerNorm(hidden + embeddings.position_embeddings(positions))  # type: ignore[no-any-return]
+
+    def _enter(self, buffer: Tensor) -> Tensor:
+        if self.streams is None:
+            return buffer.to(self.device)
+        here = torch.cuda.current_stream(self.device)
+        with torch.cuda.stream(self.streams.inward):
+            moved = buffer.to(self.device, non_blocking=True)  # torch keeps a pinned buffer until its copy is done
+        here.wait_stream(self.streams.inward)
+        moved.record_stream(here)
+        return moved
+
+    def _leave(self, logits: Tensor) -> Pending:
+        if self.streams is None:
+            return Pending(logits.float().cpu())
+        landed = torch.empty(logits.shape, pin_memory=True)
+        outward, logits = self.streams.outward, logits.float()
+        outward.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.cuda.stream(outward):
+            landed.copy_(logits, non_blocking=True)
+            done = cuda.Event(blocking=True)  # whoever waits for it sleeps, and does not spin
+            done.record(outward)
+        logits.record_stream(outward)
+        return Pending(landed, done)
+
+
+def _mix(layer: Layer, hidden: Tensor, attend: Attend) -> Tensor:
+    """What attention makes of hidden states [tokens, hidden], of the same shape."""
+    three = linear(hidden, layer.weight, layer.bias).view(len(hidden), 3, layer.heads, layer.head_size)
+    return attend(*three.unbind(1)).reshape(len(hidden), -1)
+
+
+def unsupported(model: Any) -> str | None:
+    """Why this model cannot be packed where it is, in words that follow "cannot be packed: "; None where it can."""
+    return unsupported_family(model) or (_no_kernel(model) if model.device.type == "cuda" else None)
+
+
+def _no_kernel(model: Any) -> str | None:
+    """Why torch's kernel for variable lengths (FlashAttention 2) does not run; masked blocks would be slower than padding."""
+    size = model.config.hidden_size // model.config.num_attention_heads
+    if find_spec("torch.nn.attention.varlen") is None:
+        return f"torch {torch.__version__} has no variable-length attention"
+    if model.dtype not in (torch.bfloat16, torch.float16):
+        return f"variable-length attention takes bf16 or fp16, not {model.dtype}"
+    if torch.cuda.get_device_capability(model.device) < (8, 0):
+        return f"variable-length attention needs compute capability 8.0, which {torch.cuda.get_device_name(model.device)} lacks"
+    return None if size % 8 == 0 and size <= 256 else f"heads of {size} are not a multiple of 8 up to 256"
+
+
+def pack(model: Any) -> Packed | None:
+    """The model for packed rows, sharing its weights; or None, after one line in the log that says why: pad then."""
+    if reason := unsupported(model):
+        log.warning("%s cannot be packed: %s; batches are padded instead", type(model).__name__, reason)
+        return None
+    parts, device = FAMILIES[type(model).__name__](model), model.device
+    if device.type != "cuda":
+        return Packed(parts, device, masked)
+    return Packed(parts, device, varlen, Streams(cuda.Stream(device), cuda.Stream(device)))

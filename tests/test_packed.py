@@ -1,0 +1,284 @@
+import logging
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from checkpoints import AutoClassifier, bert_config, load
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.attention import varlen as kernels
+
+from models import packed
+from models.families import FAMILIES
+from models.packed import BLOCK, Row
+from models.transformer import BUILT_IN
+
+WORDS, PADDING, LONGEST = 19, 1, 300
+# Logits differ by tenths from text to text; with wider weights transformers itself is 1e-5 off from a row alone to a batch.
+WIDTH = 0.2
+SMALL: dict[str, Any] = {"vocab_size": WORDS, "pad_token_id": PADDING, "initializer_range": WIDTH, "num_labels": 3}
+SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
+ROBERTA = SMALL | SIZES | {"max_position_embeddings": LONGEST + PADDING + 1, "type_vocab_size": 1}
+CONFIGS: dict[str, Callable[[], Any]] = {
+    "bert": lambda: bert_config(num_labels=3, max_position_embeddings=LONGEST, intermediate_size=48, initializer_range=WIDTH),
+    "roberta": lambda: transformers.RobertaConfig(**ROBERTA),
+    "xlm-roberta": lambda: transformers.XLMRobertaConfig(**ROBERTA),
+    "camembert": lambda: transformers.CamembertConfig(**ROBERTA),
+    "distilbert": lambda: transformers.DistilBertConfig(
+        **SMALL, dim=32, n_layers=2, n_heads=2, hidden_dim=48, max_position_embeddings=LONGEST
+    ),
+}
+families = pytest.mark.parametrize("family", CONFIGS)
+
+
+@cache
+def model(family: str) -> Any:
+    torch.manual_seed(1)
+    made = AutoClassifier.from_config(CONFIGS[family]()).eval()
+    for name, parameter in made.named_parameters():
+        if name.endswith("bias"):  # zero in a new model, where a bias that is left out, or taken twice, is not seen
+            nn.init.normal_(parameter, std=0.1)
+    return made
+
+
+@cache
+def packing(family: str) -> packed.Packed:
+    made = packed.pack(model(family))
+    assert made is not None
+    return made
+
+
+@torch.inference_mode()
+def padded(family: str, rows: Sequence[Row]) -> Tensor:
+    """What transformers makes of the same rows: logits [rows, classes]."""
+    longest = max(len(row["input_ids"]) for row in rows)
+    fills = {"input_ids": PADDING, "token_type_ids": 0, "attention_mask": 0}
+    fields = {
+        name: torch.tensor([[*row[name], *[fill] * (longest - len(row[name]))] for row in rows])
+        for name, fill in fills.items()
+        if name in rows[0]
+    }
+    logits: Tensor = model(family)(**fields).logits
+    return logits
+
+
+def row(ids: Sequence[int], types: Sequence[int] | None = None) -> dict[str, list[int]]:
+    typed = {} if types is None else {"token_type_ids": list(types)}
+    return {"input_ids": list(ids), "attention_mask": [1] * len(ids), **typed}
+
+
+def rows_of(*lengths: int) -> list[dict[str, list[int]]]:
+    generator = torch.Generator().manual_seed(7)
+    return [row(torch.randint(2, WORDS, (length,), generator=generator).tolist()) for length in lengths]
+
+
+def close(one: Tensor, other: Tensor) -> None:
+    torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+lengths = st.lists(st.integers(1, 40), max_size=30)
+tokens = st.lists(st.integers(0, WORDS - 1), min_size=1, max_size=20)  # the padding token among them
+pairs = st.lists(st.tuples(st.integers(0, WORDS - 1), st.integers(0, 1)), min_size=1, max_size=9)  # a token and its type
+texts = st.lists(tokens.map(row), min_size=1, max_size=12)
+
+
+@given(lengths)
+def test_a_layout_says_where_rows_begin_and_where_tokens_stand_in_them(lengths: list[int]) -> None:
+    cu_seqlens, positions = packed.layout(lengths)
+    assert cu_seqlens.dtype == positions.dtype == torch.int32
+    assert cu_seqlens.tolist()[0] == 0
+    assert [end - begin for begin, end in pairwise(cu_seqlens.tolist())] == lengths
+    assert positions.tolist() == [place for length in lengths for place in range(length)]
+
+
+@pytest.mark.parametrize("lengths", [[0], [3, 0, 2]])
+def test_a_row_without_tokens_is_refused(lengths: list[int]) -> None:
+    with pytest.raises(ValueError, match="without tokens"):
+        packed.layout(lengths)
+
+
+@given(st.lists(tokens, max_size=8), st.booleans())
+def test_one_buffer_holds_all_about_a_batch(ids: list[list[int]], typed: bool) -> None:
+    rows = [row(each, [token % 2 for token in each]) for each in ids]
+    batch = packed.unstage(*packed.stage(rows, typed=typed), typed=typed)
+    flat = [token for each in ids for token in each]
+    assert batch.lengths == tuple(map(len, ids))
+    assert batch.input_ids.tolist() == flat
+    assert batch.cu_seqlens.tolist()[-1] == len(flat) == len(batch.positions)
+    assert (batch.token_type_ids is not None) == typed
+    if batch.token_type_ids is not None:
+        assert batch.token_type_ids.tolist() == [token % 2 for token in flat]
+
+
+@given(lengths, st.integers(1, 60))
+def test_blocks_hold_whole_rows_and_no_more_tokens_than_they_may(lengths: list[int], most: int) -> None:
+    bounds = packed.layout(lengths)[0].tolist()
+    spans = list(packed.blocks(lengths, most))
+    assert [0, *(end for _, end in spans)] == [*(begin for begin, _ in spans), bounds[-1]]
+    for begin, end in spans:
+        assert {begin, end} <= set(bounds)
+        assert end - begin <= most or bounds.index(end) - bounds.index(begin) == 1
+
+
+@families
+@given(rows=texts)
+@settings(max_examples=40)
+def test_packed_rows_score_as_padded_ones(family: str, rows: list[Row]) -> None:
+    close(packing(family).submit(rows).wait(), padded(family, rows))
+
+
+@families
+def test_a_row_scores_alone_as_in_any_batch(family: str) -> None:
+    rows = rows_of(5, 1, 90, 1, BLOCK - 1, BLOCK, BLOCK + 1, LONGEST, 2, *[9] * 40)
+    together = packing(family).submit(rows).wait()
+    assert together.shape == (len(rows), 3)
+    assert together.std(0).min() > 0.05  # rows do differ
+    close(torch.cat([packing(family).submit([each]).wait() for each in rows]), together)
+    close(packing(family).submit(rows[::-1]).wait().flip(0), together)
+    close(padded(family, rows), together)
+
+
+@given(st.lists(pairs, min_size=1, max_size=5))
+@settings(max_examples=40)
+def test_token_types_count_where_rows_have_them(texts: list[list[tuple[int, int]]]) -> None:
+    rows = [row(*map(list, zip(*each, strict=True))) for each in texts]
+    close(packing("bert").submit(rows).wait(), padded("bert", rows))
+
+
+def test_distilbert_which_has_no_token_types_passes_over_them() -> None:
+    rows = [row([4, 5, 6], [0, 1, 1]), row([7], [0])]
+    bare = [row(each["input_ids"]) for each in rows]
+    close(packing("distilbert").submit(rows).wait(), padded("distilbert", bare))
+
+
+def test_the_checkpoint_that_ships_scores_packed_as_padded() -> None:
+    scorer = load(BUILT_IN)
+    long = "nobody came and i waited all day " * 30
+    rows, _ = scorer.tokenize(["환불이 아직도 안 들어왔어요", "ok", "", "thank you so much", long])
+    batch = scorer.tokenizer.pad(rows, return_attention_mask=True, return_tensors="pt", verbose=False)
+    made = packed.pack(scorer.model)
+    assert made is not None
+    with torch.inference_mode():
+        close(made.submit(rows).wait(), scorer.model(**batch).logits)
+
+
+def test_nothing_to_score_is_no_error() -> None:
+    assert packing("bert").submit([]).wait().shape == (0, 3)
+
+
+def test_warming_up_goes_through_batches_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(packed, "blocks", lambda lengths, _most, cut=packed.blocks: seen.append(lengths) or cut(lengths, BLOCK))
+    packing("bert").warm_up(tokens=96, longest=48)
+    assert seen == [(1,) * 96, (32,) * 3, (48,) * 2]
+
+
+@families
+def test_the_kernel_for_variable_lengths_is_asked_for_what_masked_blocks_compute(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def by_hand(query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, of_keys: Tensor, *most: int) -> Tensor:
+        assert bounds.dtype == torch.int32
+        assert query.stride(-1) == key.stride(-1) == value.stride(-1) == 1  # the kernel's condition
+        assert bounds is of_keys
+        spans = [slice(*span) for span in pairwise(bounds.tolist())]
+        assert most == (max(span.stop - span.start for span in spans),) * 2
+        scores = [torch.einsum("qhd,khd->hqk", query[span], key[span]) * query.shape[-1] ** -0.5 for span in spans]
+        mixed = [torch.einsum("hqk,khd->qhd", each.softmax(-1), value[span]) for each, span in zip(scores, spans, strict=True)]
+        return torch.cat(mixed)
+
+    monkeypatch.setattr(kernels, "varlen_attn", by_hand)
+    made = packed.Packed(packing(family).parts, torch.device("cpu"), packed.varlen)
+    rows = rows_of(3, 1, 14, 8)
+    close(made.submit(rows).wait(), padded(family, rows))
+
+
+@families
+@pytest.mark.parametrize("attention", [packed.varlen, packed.masked])
+def test_a_forward_pass_never_looks_at_what_a_tensor_holds(family: str, attention: Any) -> None:
+    """On the device "meta" tensors hold nothing, so whatever would make the host wait for a GPU fails here."""
+    hollow = AutoClassifier.from_config(CONFIGS[family]()).eval().to("meta", torch.bfloat16)
+    made = packed.Packed(FAMILIES[type(hollow).__name__](hollow), hollow.device, attention)
+    buffer, lengths = packed.stage(rows_of(3, 1, 14))
+    logits = made.forward(packed.unstage(buffer.to("meta"), lengths))
+    assert (logits.shape, logits.dtype, logits.device.type) == ((3, 3), torch.bfloat16, "meta")
+
+
+def electra() -> Any:
+    return AutoClassifier.from_config(transformers.ElectraConfig(**SMALL, **SIZES, embedding_size=32)).eval()
+
+
+def decoder() -> Any:
+    return AutoClassifier.from_config(bert_config(is_decoder=True)).eval()
+
+
+def relative() -> Any:
+    return AutoClassifier.from_config(bert_config(position_embedding_type="relative_key")).eval()
+
+
+def training() -> Any:
+    return AutoClassifier.from_config(bert_config()).train()
+
+
+def quantised() -> Any:
+    class Quantised(nn.Linear):
+        pass
+
+    made = AutoClassifier.from_config(bert_config()).eval()
+    made.bert.encoder.layer[1].attention.self.key = Quantised(32, 32)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (electra, "ElectraForSequenceClassification is none of BertForSequenceClassification, "),
+        (decoder, "its attention is causal (is_decoder)"),
+        (relative, "its positions are not absolute but relative_key"),
+        (training, "it is in training mode"),
+        (quantised, "its attention projects with Quantised, not Linear"),
+    ],
+)
+def test_what_cannot_be_packed_is_padded_and_the_log_says_why_once(
+    make: Callable[[], Any], reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO, "callpulse.packed"):
+        assert packed.pack(make()) is None
+    (message,) = caplog.messages
+    assert f"ForSequenceClassification cannot be packed: {reason}" in message
+    assert message.endswith("; batches are padded instead")
+
+
+@pytest.mark.parametrize(
+    ("dtype", "capability", "hidden", "there", "reason"),
+    [
+        (torch.bfloat16, (9, 0), 768, True, None),
+        (torch.float16, (8, 0), 384, True, None),
+        (torch.float32, (9, 0), 768, True, "takes bf16 or fp16, not torch.float32"),
+        (torch.bfloat16, (7, 5), 768, True, "needs compute capability 8.0, which Card lacks"),
+        (torch.bfloat16, (9, 0), 12 * 20, True, "heads of 20"),
+        (torch.bfloat16, (9, 0), 12 * 264, True, "heads of 264"),
+        (torch.bfloat16, (9, 0), 768, False, "has no variable-length attention"),
+    ],
+)
+def test_on_cuda_it_takes_the_kernel_for_variable_lengths(
+    dtype: torch.dtype,
+    capability: tuple[int, int],
+    hidden: int,
+    there: bool,
+    reason: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _device: "Card")
+    monkeypatch.setattr(packed, "find_spec", lambda _name: there or None)
+    monkeypatch.setattr(packed, "unsupported_family", lambda _model: None)
+    config = SimpleNamespace(hidden_size=hidden, num_attention_heads=12)
+    said = packed.unsupported(SimpleNamespace(config=config, dtype=dtype, device=torch.device("cuda:0")))
+    assert said is None if reason is None else reason in str(said)
