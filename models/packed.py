@@ -50,10 +50,16 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """Logits that may still be on their way from the device."""
+    """Logits that may still be on their way from the device; slices are those of some rows."""
 
     logits: Tensor
     done: torch.cuda.Event | None = None
+
+    def __len__(self) -> int:
+        return len(self.logits)
+
+    def __getitem__(self, rows: slice) -> "Pending":
+        return Pending(self.logits[rows], self.done)
 
     def wait(self) -> Tensor:
         """The logits, [rows, classes] in fp32 on the CPU, once they are there. Any thread may wait, others run meanwhile."""

@@ -22,6 +22,7 @@ from transformers.utils import logging as transformers_logging
 from models.batching import plan
 from models.errors import DeviceError, ModelLoadError
 from models.labels import map_labels
+from models.packed import Packed, Pending, pack
 from models.sentiment import LABELS, Label, Sentiment, decide
 
 BUILT_IN = Path(__file__).parent / "default"
@@ -43,6 +44,7 @@ class Transformer:
 
     `limit` is the most tokens that a text may have, special tokens among them; `budget` the most padded tokens in a
     batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); a label needs `least` to be other than neutral.
+    Where the model is `packed`, rows are scored without padding.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Transformer:
     budget: int
     temperature: float = 1.0
     least: float = 0.0
+    packed: Packed | None = None
 
     exhausted: ClassVar[tuple[type[Exception], ...]] = (torch.cuda.OutOfMemoryError,)
 
@@ -97,15 +100,19 @@ class Transformer:
         return len(row["input_ids"])
 
     @torch.inference_mode()
-    def forward(self, rows: Sequence[Row]) -> torch.Tensor:
+    def forward(self, rows: Sequence[Row]) -> torch.Tensor | Pending:
         """The logits [rows, classes], from one pass; on CUDA they may still be on their way."""
+        if self.packed is not None:
+            return self.packed.submit(rows)
         batch = self.tokenizer.pad(list(rows), return_attention_mask=True, return_tensors="pt", verbose=False)
         logits: torch.Tensor = self.model(**batch.to(self.model.device)).logits
         return logits
 
     @torch.inference_mode()
-    def decode(self, logits: torch.Tensor, truncated: Sequence[bool]) -> list[Sentiment]:
+    def decode(self, logits: torch.Tensor | Pending, truncated: Sequence[bool]) -> list[Sentiment]:
         """A sentiment a row: softmax over the logits, summed by label, as in `classes`."""
+        if isinstance(logits, Pending):
+            logits = logits.wait()
         members = torch.tensor([[label == of for of in LABELS] for label in self.classes], dtype=torch.float64)
         probabilities: torch.Tensor = (logits.double().cpu() / self.temperature).softmax(-1) @ members  # [rows, 3]
         rows = probabilities.clamp(max=1).tolist()
@@ -119,26 +126,47 @@ def load(
     budget: int = 2048,
     threads: int | None = None,
     precision: str = "auto",
+    *,
+    packed: bool | None = None,
 ) -> Transformer:
-    """See models.load, which this is without the fake."""
+    """See models.load, which this is without the fake. `packed` is for tests: None packs rows on CUDA, and pads them on the
+    CPU, where packing brings nothing."""
     target = find_device(device)
     precision = find_precision(precision, target)
     if threads is not None:
         torch.set_num_threads(threads)
     folder, revision = locate(name)
     tokenizer, model = read(folder, PRECISIONS[precision])
+    model, limit = model.to(target).eval(), position_limit(model, tokenizer)
     seen = [str(model.config.id2label.get(index)) for index in range(model.config.num_labels)]
     return Transformer(
         name=folder.name if Path(name).expanduser().is_dir() else str(name),
         revision=revision,
         precision=precision,
         tokenizer=tokenizer,
-        model=model.to(target).eval(),
+        model=model,
         classes=map_labels(seen, labels),
-        limit=position_limit(model, tokenizer),
+        limit=limit,
         budget=budget,
+        packed=packing(model, limit, budget) if (target.type == "cuda" if packed is None else packed) else None,
         **calibration(folder, model),
     )
+
+
+def packing(model: Any, limit: int, budget: int) -> Packed | None:
+    """The model for packed rows, warm for batches up to the budget; None, after one line in the log, where rows are padded."""
+    packed = pack(model)
+    try:
+        if packed is not None:
+            packed.warm_up(tokens=budget, longest=limit)
+    except torch.cuda.OutOfMemoryError:
+        pass  # padded batches need no less; the engine cuts them, and says so
+    # What a build of torch lacks shows when it is called, in whatever way. The rows were blank: the message quotes no text.
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        log.warning("%s cannot be packed: %s; batches are padded instead", type(model).__name__, said)
+        return None
+    return packed
 
 
 def calibration(folder: Path, model: Any) -> dict[str, float]:

@@ -1,17 +1,19 @@
 """What every scorer in stages promises: fakes and the real one pass the same tests."""
 
 import pytest
-from checkpoints import TEXTS, load, save_classifier
+from checkpoints import TEXTS, save_classifier
 from stages import Staged as Fake
 
+from models import transformer
 from models.sentiment import LexiconScorer, Scorer, Sentiment
 from models.staged import Staged, Whole, has_stages
 
 
-@pytest.fixture(scope="module", params=["fake", "whole", "checkpoint"])
+@pytest.fixture(scope="module", params=["fake", "whole", "checkpoint", "packed"])
 def stages(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Staged:
-    if request.param == "checkpoint":
-        return load(save_classifier(tmp_path_factory.mktemp("checkpoint")))
+    if request.param in ("checkpoint", "packed"):
+        folder = save_classifier(tmp_path_factory.mktemp("checkpoint"))
+        return transformer.load(folder, "cpu", packed=request.param == "packed")
     return Fake() if request.param == "fake" else Whole(LexiconScorer())
 
 
