@@ -71,8 +71,12 @@ def test_a_forward_pass_only_submits_and_decoding_waits(tmp_path: Path, monkeypa
     assert waited == [2]
 
 
-def test_on_the_cpu_rows_are_padded(tmp_path: Path) -> None:
-    assert transformer.load(save_classifier(tmp_path), "cpu").packed is None
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_the_kind_of_device_says_whether_rows_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
+    monkeypatch.setattr(transformer, "find_device", torch.device)
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, _device: self)  # no CUDA here
+    scorer = transformer.load(save_classifier(tmp_path), device, precision="fp32")
+    assert (scorer.packed is not None) == (device == "cuda")
 
 
 def test_a_model_that_cannot_be_packed_is_padded_and_the_log_says_why_once(

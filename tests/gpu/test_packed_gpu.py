@@ -28,7 +28,7 @@ def scorer() -> Transformer:
 
 @pytest.fixture(scope="module")
 def model(scorer: Transformer) -> packed.Packed:
-    made = packed.pack(scorer.model)
+    made = scorer.packed
     assert made is not None, packed.unsupported(scorer.model)
     made.warm_up(tokens=8192, longest=scorer.limit)
     return made
