@@ -130,3 +130,13 @@ def test_too_little_memory_for_the_largest_batches_is_left_to_the_engine(
         scorer, _ = warmed_up(tmp_path, monkeypatch, raises=torch.cuda.OutOfMemoryError("no room"))
     assert scorer.packed is not None
     assert not caplog.messages
+
+
+def test_packed_rows_that_are_computed_wrongly_are_padded_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = save_classifier(tmp_path)
+    wait = Pending.wait
+    monkeypatch.setattr(Pending, "wait", lambda self: wait(self) * 0)
+    assert transformer.load(folder, "cpu", packed=True).packed is None
+    assert "cannot be packed: ArithmeticError: its probabilities would be off by" in caplog.text
