@@ -75,7 +75,7 @@ def test_words_are_lost_doubled_run_together_or_misheard() -> None:
     assert text not in found
     assert all(set(said.replace(" ", "")) <= set(text) for said in found)
     assert any(len(said.split()) == 6 and said.replace(" ", "") == text.replace(" ", "") for said in found)
-    assert {misheard("is it your card", 1, random.Random(seed)).count("you're") for seed in range(9)} == {1}
+    assert "is it you're card" in {misheard("is it your card", 0.1, random.Random(seed)) for seed in range(20)}
 
 
 def test_a_short_text_is_not_misheard() -> None:
