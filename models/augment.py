@@ -68,7 +68,7 @@ def _english_number(digits: str) -> str:
     value = int(digits)
     if value < 20:
         return f" {(ONES_EN + TEENS_EN)[value]} "
-    return f" {TENS_EN[value // 10]} {ONES_EN[value % 10] if value % 10 else ''}"
+    return f" {TENS_EN[value // 10]} {ONES_EN[value % 10] if value % 10 else ''} "
 
 
 def _korean_digits(digits: str) -> str:
@@ -88,15 +88,17 @@ def misheard(text: str, share: float, rng: random.Random) -> str:
     if len(words) < 3:
         return text
     for at in sorted(rng.sample(range(len(words)), max(1, round(share * len(words)))), reverse=True):
-        word, fault = words[at], rng.randrange(4)
+        word = words[at]
+        fault = rng.randrange(4 if "'" in word else 3)
         if word in SOUND_ALIKE:
             words[at] = SOUND_ALIKE[word]
         elif fault == 0:
             words[at : at + 1] = []
         elif fault == 1:
             words[at : at + 1] = [word, word]
-        elif fault == 2 and at + 1 < len(words):
-            words[at : at + 2] = [word + words[at + 1]]
+        elif fault == 2:
+            first = min(at, len(words) - 2)
+            words[first : first + 2] = [words[first] + words[first + 1]]
         else:
             words[at] = word.replace("'", "")
     return " ".join(words)

@@ -14,8 +14,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from models import transformer
-from models.measures import expected_calibration_error
-from models.report import LabelledSet, calibrate, figures
+from models.errors import ModelError
+from models.measures import expected_calibration_error, macro_f1
+from models.report import LabelledSet, calibrate, predicted
 from models.sentiment import Sentiment, decide
 
 BANDS = [0.0, *(round(0.40 + 0.01 * n, 2) for n in range(46))]
@@ -75,7 +76,8 @@ def _with_band(sets: Sequence[LabelledSet], scaled: Sequence[Rows], temperature:
     for one, rows in zip(sets, scaled, strict=True):
         labels = [decide(p, least=least) for p in rows]
         if not one.binary:
-            scores.append(figures("", one, labels).macro_f1)
+            rows_of_it = [(gold, predicted(s, binary=False)) for gold, s, _ in one.measured(labels)]
+            scores.append(macro_f1([gold for gold, _ in rows_of_it], [said for _, said in rows_of_it]))
         of_routine = [s.label != "neutral" for row, s in zip(one.rows, labels, strict=True) if row.routine]
         routine, said = routine + len(of_routine), said + sum(of_routine)
     return Choice(temperature, least, round(math.fsum(scores) / max(1, len(scores)), 4), round(said / max(1, routine), 4))
@@ -114,7 +116,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sets = [*read_sets(asked.files), *read_sets(asked.binary, binary=True)]
     except ValueError as error:
         fail(error, 2)
-    scorer = transformer.load(asked.checkpoint, "auto")
+    try:
+        scorer = transformer.load(asked.checkpoint, "auto")
+    except ModelError as error:
+        fail(error, 1)
+    if len(set(scorer.classes)) < len(scorer.classes):
+        fail(ValueError(f"{asked.checkpoint}: several classes mean one label, whose logits no temperature can be fitted to"), 1)
+    if not any(row.routine for one in sets for row in one.rows):
+        tell("no routine turns in these files: --routine bounds nothing")
     rows = []
     for one in sets:
         tell(f"{one.name}: {len(one.rows):,} rows")

@@ -32,6 +32,7 @@ from models.report import (
     Speed,
     agree,
     calibrate,
+    calibration_interval,
     figures,
     to_text,
     wrong,
@@ -192,6 +193,7 @@ def measure(one: LabelledSet, scorers: Scorers, wanted: Wanted, clock: Callable[
         seconds=seconds,
         model=figures(scorers.model.name, one, scores),
         expected_calibration_error=expected_calibration_error(bins),
+        expected_calibration_error_interval=calibration_interval(one, scores),
         calibration=bins,
         vader=figures(scorers.vader.name, one, score(scorers.vader, one)) if scorers.vader else None,
         agreement=agreement(scorers, one, scores),
@@ -273,7 +275,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def fail(error: Exception, code: int) -> NoReturn:
-    tell(f"models.evaluate: {error}")
+    tell(f"{Path(sys.argv[0]).stem}: {error}")
     sys.exit(code)
 
 

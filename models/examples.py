@@ -1,7 +1,7 @@
 """Labelled text as JSON Lines, plain or gzip: one `{"text": ..., "label": "negative" | "neutral" | "positive"}` a line.
 
-Our own call turns in `models/data` also say `kind`, `speaker`, `scenario` and `language`; whole calls are one object a call
-with such rows as its `turns`. Other fields are ignored.
+Our own call turns in `models/data` also say what `kind` they are of; whole calls are one object a call with such rows as its
+`turns`. Other fields are ignored.
 """
 
 import gzip
@@ -34,7 +34,16 @@ class Example:
 def read_examples(path: Path, labelled: bool = True) -> list[Example]:
     """All rows of a JSON Lines file, of whole calls all turns; raises ValueError, naming the line, for a row without text or,
     if `labelled`, with a label that is not one of LABELS."""
-    return [_example(path, number, turn, labelled) for number, row in read_rows(path) for turn in row.get("turns", [row])]
+    return [_example(path, number, turn, labelled) for number, row in read_rows(path) for turn in _turns(path, number, row)]
+
+
+def _turns(path: Path, number: int, row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The row, or the turns of a whole call: nobody has said of what kind they are, but a neutral one is routine."""
+    if "turns" not in row:
+        return [row]
+    if not isinstance(turns := row["turns"], list) or not all(isinstance(turn, dict) for turn in turns):
+        raise ValueError(f"{path}:{number}: turns is not a list of objects")
+    return [{"kind": "routine" if turn.get("label") == "neutral" else "", **turn} for turn in turns]
 
 
 def read_rows(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -65,7 +74,8 @@ def _example(path: Path, number: int, row: dict[str, Any], labelled: bool) -> Ex
 
 
 def sample(rows: list[Example], count: int | None, rng: random.Random) -> list[Example]:
-    """`count` rows: without replacement while there are enough, whole copies first where there are not; None takes all."""
-    if count is None:
+    """`count` rows: without replacement while there are enough, whole copies first where there are not; None takes all, and
+    of no rows there are none."""
+    if count is None or not rows:
         return list(rows)
     return rows * (count // len(rows)) + rng.sample(rows, count % len(rows))

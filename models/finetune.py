@@ -2,10 +2,11 @@
 
 Data files are JSON Lines (plain or gzip), one `{"text": ..., "label": "negative" | "neutral" | "positive"}` a line; `FILE=ROWS`
 weighs a file by how many rows of it are drawn. Texts are made to look as a recogniser writes them (`models.augment`), anew in
-each epoch. Layers can be dropped before the fine-tuning (`--layers 6` of 12 keeps layers spread evenly, the first and the last
-among them, as in Sanh et al. 2019, arXiv:1910.01108). With `--teacher` the student learns from the probabilities of a larger
-checkpoint as well (Hinton et al. 2015, arXiv:1503.02531), and from text without labels (`--unlabelled`). The best step on the
-development sets is what is kept. The result is an ordinary checkpoint: config, tokenizer, safetensors.
+each epoch. A rare label weighs more in the loss, by the root of its rarity. Layers can be dropped before the fine-tuning
+(`--layers 6` of 12 keeps layers spread evenly, the first and the last among them, as in Sanh et al. 2019, arXiv:1910.01108).
+With `--teacher` the student learns from the probabilities of a larger checkpoint as well (Hinton et al. 2015,
+arXiv:1503.02531), and from text without labels (`--unlabelled`). The step with the best mean macro-F1 on the development sets
+is what is kept. The result is an ordinary checkpoint: config, tokenizer, safetensors.
 """
 
 import argparse
@@ -23,9 +24,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from models import transformer
 from models.augment import Asr, transcribed
 from models.batching import plan
+from models.errors import ModelLoadError
 from models.examples import Example, read_examples, sample
+from models.labels import map_labels
 from models.measures import macro_f1
 from models.sentiment import LABELS
 
@@ -38,6 +42,8 @@ examples:
       --dev held_out.jsonl --epochs 2 --seed 7 --out checkpoint/
   python -m models.finetune --base teacher/ --layers 6 --teacher teacher/ --train calls.jsonl --unlabelled spoken.txt.jsonl \\
       --dev held_out.jsonl --log run.jsonl --out student/"""
+FILES = ("tokenizer.json", "tokenizer_config.json")
+NEUTRAL = LABELS.index("neutral")
 REPORT_EVERY = 50
 DEV_TOKENS = 4096
 NO_LABEL = -100  # what torch's cross-entropy passes over
@@ -61,6 +67,8 @@ def load_student(base: Path, layers: int | None) -> Any:
         dtype=torch.float32,
     )
     encoder = model.base_model.encoder
+    if hasattr(model.config, "callpulse"):
+        del model.config.callpulse  # the base's calibration is not ours
     if layers is not None and layers < len(encoder.layer):
         encoder.layer = torch.nn.ModuleList([encoder.layer[i] for i in spread(layers, len(encoder.layer))])
         model.config.num_hidden_layers = layers
@@ -108,8 +116,18 @@ class Trainer:
         self.device = torch.device(options.device)
         self.tokenizer: Any = AutoTokenizer.from_pretrained(options.base)
         self.model = load_student(options.base, options.layers).to(self.device)
-        self.teacher: Any = load_student(options.teacher, None).to(self.device).eval() if options.teacher else None
+        self.teacher: Any = self._teacher(options.teacher).to(self.device).eval() if options.teacher else None
         self.best = Best()
+
+    def _teacher(self, folder: Path) -> Any:
+        """Raises ModelLoadError for a checkpoint that could only teach nonsense: no head, other labels, another vocabulary."""
+        tokenizer, teacher = transformer.read(folder, torch.float32)
+        seen = [str(teacher.config.id2label.get(i)) for i in range(teacher.config.num_labels)]
+        if map_labels(seen) != LABELS:
+            raise ModelLoadError(f"the teacher in {folder} has its labels in another order: {', '.join(seen)}")
+        if tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise ModelLoadError(f"the teacher in {folder} has another vocabulary than {self.options.base}")
+        return teacher
 
     def batches(self, rows: Sequence[Example]) -> Iterator[tuple[dict[str, torch.Tensor], torch.Tensor]]:
         """Length-sorted batches in random order: (tokenized [rows, tokens], labels [rows], NO_LABEL where there is none)."""
@@ -189,39 +207,40 @@ class Trainer:
         figures: dict[str, dict[str, float]] = {}
         for name, rows in self.dev.items():
             gold = [row.label for row in rows if row.label is not None]
-            predicted = self.predict([row.text for row in rows])
+            among = sorted(set(gold)) if len(set(gold)) == 2 else range(len(LABELS))
+            predicted = self.predict([row.text for row in rows], among)
             right = sum(g == p for g, p in zip(gold, predicted, strict=True)) / len(rows)
             scored = round(macro_f1(gold, predicted), 4)
             figures[name] = {"rows": len(rows), "macro_f1": scored, "accuracy": round(right, 4)}
         return figures
 
     @torch.inference_mode()
-    def predict(self, texts: Sequence[str]) -> list[int]:
-        """The most probable label's index for each text, in the order given."""
+    def predict(self, texts: Sequence[str], among: Sequence[int] = range(len(LABELS))) -> list[int]:
+        """The index of the most probable of the labels `among` which to choose, for each text in the order given."""
         self.model.eval()
         encoded = self.tokenizer(list(texts), truncation=True, max_length=self.options.max_length)["input_ids"]
         labels = [0] * len(texts)
         for group in plan([len(ids) for ids in encoded], DEV_TOKENS):
             padded = self.tokenizer.pad({"input_ids": [encoded[i] for i in group]}, return_tensors="pt").to(self.device)
             with self._autocast():
-                found = self.model(**padded).logits.argmax(-1).tolist()
+                found = self.model(**padded).logits[:, list(among)].argmax(-1).tolist()
             for i, label in zip(group, found, strict=True):
-                labels[i] = label
+                labels[i] = among[label]
         return labels
 
     def save(self, folder: Path) -> None:
         """Writes config, tokenizer and half-precision safetensors, never pickle."""
         folder.mkdir(parents=True, exist_ok=True)
         self.model.to(torch.float16).save_pretrained(folder)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
+        for name in FILES:
             shutil.copyfile(self.options.base / name, folder / name)
 
 
 def balance(rows: Iterable[Example]) -> torch.Tensor:
-    """A weight for each label: the root of how much rarer than the mean it is."""
+    """A weight for each label: the root of how much rarer than the mean it is; none for one that does not occur."""
     found = [row.label for row in rows]
     counts = torch.tensor([found.count(label) for label in range(len(LABELS))], dtype=torch.float32)
-    return (counts.mean() / counts.clamp(min=1)).sqrt()
+    return torch.where(counts > 0, (counts.mean() / counts.clamp(min=1)).sqrt(), torch.zeros(()))
 
 
 def source(text: str) -> tuple[Path, int | None]:
@@ -238,7 +257,7 @@ def found(name: str) -> Path:
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m models.finetune",
-        description="Fine-tune a sentiment checkpoint (negative, neutral, positive) on labelled JSON Lines.",
+        description=__doc__,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -248,6 +267,7 @@ def parser() -> argparse.ArgumentParser:
     data("--train", type=source, action="append", required=True, metavar="FILE[=ROWS]", help="training data; repeatable")
     data("--unlabelled", type=source, action="append", default=[], metavar="FILE[=ROWS]", help="text for the teacher to label")
     data("--dev", type=source, action="append", default=[], metavar="FILE[=ROWS]", help="development data; repeatable")
+    data("--binary", type=source, action="append", default=[], metavar="FILE[=ROWS]", help="the same, without its neutral rows")
     data("--out", type=Path, required=True, help="folder to write the checkpoint to")
     data("--log", type=Path, help="JSON Lines file that gets an object an event")
     text = parser.add_argument_group("a recogniser's hand, as shares of texts").add_argument
@@ -260,13 +280,13 @@ def parser() -> argparse.ArgumentParser:
     add("--teacher", type=Path, help="checkpoint with the same tokenizer to learn from")
     add("--soft", type=float, default=0.7, help="weight of the teacher against the labels (default: %(default)s)")
     add("--temperature", type=float, default=2.0, help="softens both for the comparison (default: %(default)s)")
-    add("--epochs", type=int, default=1)
+    add("--epochs", type=int, default=1, help="times that the rows are gone through (default: %(default)s)")
     add("--batch", type=int, default=32, help="texts a step (default: %(default)s)")
     add("--lr", type=float, default=1e-4, help="highest learning rate (default: %(default)s)")
     add("--smoothing", type=float, default=0.05, help="label smoothing (default: %(default)s)")
     add("--look-every", type=int, default=1000, help="steps between looks at the development data (default: %(default)s)")
     add("--patience", type=int, default=0, help="stop after so many looks without a better one (default: never)")
-    add("--seed", type=int, default=1)
+    add("--seed", type=int, default=1, help="of all that is drawn by lot (default: %(default)s)")
     add("--device", default="cpu", help="torch device (default: %(default)s)")
     add("--fp32", action="store_true", help="no bf16 autocast (needed on processors without bf16)")
     return parser
@@ -276,6 +296,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser().parse_args(arguments)
     if options.unlabelled and not options.teacher:
         parser().error("--unlabelled needs a --teacher to label it")
+    if absent := [name for name in FILES if not (options.base / name).exists()]:
+        parser().error(f"{options.base} lacks {', '.join(absent)}")
     rng, log = random.Random(options.seed), RunLog(options.log)  # noqa: S311  (nothing secret)
     rows = [row for path, count in options.train for row in sample(read_examples(path), count, rng)]
     rows += [
@@ -283,7 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path, count in options.unlabelled
         for row in sample(read_examples(path, labelled=False), count, rng)
     ]
-    dev = {path.name: sample(read_examples(path), count, rng) for path, count in options.dev}
+    dev = {str(path): sample(read_examples(path), count, rng) for path, count in options.dev}
+    dev |= {str(path): sample([r for r in read_examples(path) if r.label != NEUTRAL], n, rng) for path, n in options.binary}
     trainer = Trainer(options, dev, log)
     size = sum(p.numel() for p in trainer.model.parameters()) / 1e6
     log(f"{len(rows)} training rows, {size:.1f} M parameters", rows=len(rows), options=vars(options) | _paths(options))

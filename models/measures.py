@@ -92,6 +92,15 @@ def interval(metric: Metric, gold: Sequence[int], predicted: Sequence[int], resa
     return Interval(percentile(values, 0.025), percentile(values, 0.975))
 
 
+def error_interval(confidences: Sequence[float], right: Sequence[bool], resamples: int = 1000, seed: int = 1) -> Interval:
+    """The 95 % interval of the expected calibration error, by the same bootstrap."""
+    rng = random.Random(seed)  # noqa: S311  (nothing secret)
+    rows = sorted(zip(confidences, right, strict=True))
+    drawn = (rng.choices(rows, k=len(rows)) for _ in range(resamples))
+    values = [expected_calibration_error(calibration([c for c, _ in sample], [r for _, r in sample])) for sample in drawn]
+    return Interval(percentile(values, 0.025), percentile(values, 0.975))
+
+
 def percentile(values: Sequence[float], share: float) -> float:
     """The smallest value that `share` (above 0, at most 1) of the values do not exceed: the nearest rank."""
     return sorted(values)[math.ceil(share * len(values)) - 1]

@@ -1,8 +1,8 @@
 """Near-duplicates between two sets of texts: `python -m models.overlap --help`. What is tested must not have been learnt.
 
 Two texts are alike by the Jaccard index of their sets of character trigrams, after case, punctuation and spaces are taken away
-(Korean is spaced as the writer likes). Texts of fewer than MOST_COMMON characters, "yes that's correct", are said by
-everybody and are not counted.
+(Korean is spaced as the writer likes). Texts of fewer than MOST_COMMON letters, "yes, ok", are said by everybody
+and are not counted.
 """
 
 import argparse

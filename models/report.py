@@ -88,6 +88,7 @@ class SetReport:
     seconds: float
     model: Figures
     expected_calibration_error: float
+    expected_calibration_error_interval: Interval | None
     calibration: list[Bin]
     vader: Figures | None
     agreement: Agreement | None
@@ -169,8 +170,18 @@ def routine(one: LabelledSet, scores: Sequence[Sentiment]) -> Routine | None:
 
 def calibrate(one: LabelledSet, scores: Sequence[Sentiment]) -> list[Bin]:
     """The bins of the most probable class, whatever label is shipped."""
+    return measures.calibration(*_confidences(one, scores))
+
+
+def calibration_interval(one: LabelledSet, scores: Sequence[Sentiment]) -> Interval | None:
+    """Of the expected calibration error; None for a set that is large enough without."""
+    confidences, right = _confidences(one, scores)
+    return measures.error_interval(confidences, right) if len(right) < SMALL else None
+
+
+def _confidences(one: LabelledSet, scores: Sequence[Sentiment]) -> tuple[list[float], list[bool]]:
     rows = [(gold, probabilities(s, one.binary)) for gold, s, _ in one.measured(scores)]
-    return measures.calibration([max(p) for _, p in rows], [p.index(max(p)) == gold for gold, p in rows])
+    return [max(p) for _, p in rows], [p.index(max(p)) == gold for gold, p in rows]
 
 
 def agree(precision: str, fp32: Sequence[Sentiment], other: Sequence[Sentiment]) -> Agreement:
@@ -214,7 +225,9 @@ def _set(one: SetReport) -> Iterator[str]:
     if agreement := one.agreement:
         equal, difference = agreement.equal_labels, agreement.mean_score_difference
         yield f"  fp32 and {agreement.precision}: {equal:.2%} of labels are equal, scores differ by {difference:.4f} on average"
-    yield f"  calibration before the band: ECE {one.expected_calibration_error:.3f}"
+    interval = one.expected_calibration_error_interval
+    likely = f" (95 %: {_range(interval)})" if interval else ""
+    yield f"  calibration before the band: ECE {one.expected_calibration_error:.3f}{likely}"
     yield from _table([("confidence", "rows", "mean", "right"), *(_bin(b) for b in one.calibration if b.rows)])
     if one.errors:
         yield "  wrong, the most confident first"

@@ -39,7 +39,7 @@ def kept(spec: dict[str, Any], counts: Counter[int], drop: int) -> list[int]:
     special = {token["id"] for token in spec["added_tokens"]}
     pieces = [piece for piece, _ in spec["model"]["vocab"]]
     loose = [i for i, piece in enumerate(pieces) if i not in special and len(piece.lstrip("▁")) > 1]
-    if drop > len(loose):
+    if not 0 <= drop <= len(loose):
         raise ValueError(f"{drop} of {len(pieces)} pieces cannot go: {len(loose)} are neither special nor single characters")
     gone = set(sorted(loose, key=lambda i: (counts[i], -i))[:drop])  # of equally rare ones the last, which are the rarest
     return [i for i in range(len(pieces)) if i not in gone]
@@ -95,8 +95,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--drop", type=int, required=True, help="how many pieces go")
     parser.add_argument("--text", type=Path, action="append", required=True, metavar="FILE", help="JSON Lines; repeatable")
     asked = parser.parse_args(arguments)
-    texts = [example.text for path in asked.text for example in read_examples(path, labelled=False)]
     try:
+        texts = [example.text for path in asked.text for example in read_examples(path, labelled=False)]
         rows = trim(asked.checkpoint, asked.out, texts, asked.drop)
     except (OSError, ValueError) as error:
         sys.exit(f"{parser.prog}: {error}")

@@ -31,6 +31,7 @@ def test_plain_strips_case_and_punctuation_but_never_all_of_a_text(text: str, ex
         ("at 15 past", "at fifteen past"),
         ("it's 20", "it's twenty"),
         ("47 dollars", "forty seven dollars"),
+        ("45min", "forty five min"),
         ("number 4470", "number four four seven zero"),
         ("room 07", "room zero seven"),
         ("번호는 010-1234 요", "번호는 공일공 일이삼사 요"),
@@ -70,10 +71,11 @@ def test_words_are_lost_doubled_run_together_or_misheard() -> None:
     text = "please tell me about my order today"
     found = {misheard(text, 0.1, random.Random(seed)) for seed in range(200)}
     counts = {len(said.split()) for said in found}
-    assert counts == {6, 7, 8}
+    assert counts == {6, 8}
+    assert text not in found
     assert all(set(said.replace(" ", "")) <= set(text) for said in found)
     assert any(len(said.split()) == 6 and said.replace(" ", "") == text.replace(" ", "") for said in found)
-    assert {misheard("is it your card", 1, random.Random(seed)).count("you're") for seed in range(9)} == {1}
+    assert "is it you're card" in {misheard("is it your card", 0.1, random.Random(seed)) for seed in range(20)}
 
 
 def test_a_short_text_is_not_misheard() -> None:

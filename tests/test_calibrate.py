@@ -4,7 +4,7 @@ import random
 from pathlib import Path
 
 import pytest
-from checkpoints import save_encoder
+from checkpoints import save_classifier, save_encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -113,3 +113,23 @@ def test_a_file_that_cannot_be_measured_is_refused(checkpoint: tuple[Path, Path]
     with pytest.raises(SystemExit, match="2"):
         calibrate.main([str(checkpoint[0]), "nowhere.jsonl"])
     assert "nowhere.jsonl" in capsys.readouterr().err
+
+
+def test_the_band_that_a_checkpoint_states_is_applied(checkpoint: tuple[Path, Path]) -> None:
+    base, data = checkpoint
+    out = base.with_name("trained")
+    finetune.main(["--base", str(base), "--train", str(data), "--out", str(out), "--epochs", "60", "--lr", "0.01", "--fp32"])
+    assert [s.label for s in models.load(out, "cpu").score(["that was awful"])] == ["negative"]
+    config = json.loads((out / "config.json").read_text()) | {"callpulse": {"least": 1.0}}
+    (out / "config.json").write_text(json.dumps(config))
+    assert [s.label for s in models.load(out, "cpu").score(["that was awful"])] == ["neutral"]
+
+
+def test_a_checkpoint_that_cannot_be_calibrated_is_refused(
+    checkpoint: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stars = save_classifier(tmp_path / "stars", [f"{n} stars" for n in range(1, 6)])
+    for folder, said in ((stars, "several classes mean one label"), (tmp_path / "nowhere", "neither a folder")):
+        with pytest.raises(SystemExit, match="1"):
+            calibrate.main([str(folder), str(checkpoint[1])])
+        assert said in capsys.readouterr().err

@@ -273,7 +273,8 @@ def test_json_is_one_object_with_all_figures(call: Call, file: Path, tiny: Path)
     assert list(shown["speed"]) == ["texts", "p50_ms", "p99_ms", "bulk_texts_per_s"]
     assert shown["sets"][0]["model"] == shown["sets"][1]["model"]
     one = shown["sets"][0]
-    keys = ["name", "binary", "seconds", "model", "expected_calibration_error", "calibration", "vader", "agreement", "errors"]
+    error = ["expected_calibration_error", "expected_calibration_error_interval"]
+    keys = ["name", "binary", "seconds", "model", *error, "calibration", "vader", "agreement", "errors"]
     assert list(one) == keys
     assert [c["label"] for c in one["model"]["classes"]] == list(LABELS)
     assert list(one["model"]["macro_f1_interval"]) == ["low", "high"]

@@ -17,6 +17,7 @@ def test_a_sample_repeats_no_row_before_all_are_used(count: int | None, copies: 
     drawn = sample(rows, count, random.Random(1))
     assert len(drawn) == (5 if count is None else count)
     assert {drawn.count(row) for row in rows} == copies
+    assert sample([], count, random.Random(1)) == []
 
 
 def test_data_may_be_gzipped_and_blank_lines_are_skipped(tmp_path: Path) -> None:
@@ -51,7 +52,8 @@ def test_unlabelled_text_needs_no_label_but_keeps_one(tmp_path: Path) -> None:
 def test_a_whole_call_is_its_turns(tmp_path: Path) -> None:
     path = tmp_path / "calls.jsonl"
     path.write_text('{"call_id": "c", "turns": [{"text": "x", "label": "neutral"}, {"text": "y", "label": "positive"}]}')
-    assert read_examples(path) == [Example("x", 1), Example("y", 2)]
+    assert read_examples(path) == [Example("x", 1, "routine"), Example("y", 2)]
+    assert [example.routine for example in read_examples(path)] == [True, False]
 
 
 def turns(language: str, split: str) -> list[dict[str, Any]]:
@@ -85,3 +87,17 @@ def test_half_of_our_calls_are_set_aside_and_half_are_routine(language: str, lea
         assert 20 <= len(call["turns"]) <= 60
         assert bool(call["alerts"]) != call["routine"]
         assert all(0 <= alert["turn"] < len(call["turns"]) and alert["reason"] for alert in call["alerts"])
+        assert {call["turns"][alert["turn"]]["speaker"] for alert in call["alerts"]} <= {"customer"}  # whom a worker scores
+
+
+@pytest.mark.parametrize("path", sorted(DATA.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_all_that_we_wrote_can_be_read(path: Path) -> None:
+    assert len(read_examples(path)) > 500
+
+
+@pytest.mark.parametrize("line", ['{"turns": 12}', '{"turns": ["x"]}', '{"turns": [{"label": "neutral"}]}'])
+def test_a_call_without_proper_turns_is_refused_by_file_and_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "calls.jsonl"
+    path.write_text(line)
+    with pytest.raises(ValueError, match=r"calls\.jsonl:1: (turns|text) is not"):
+        read_examples(path)

@@ -3,11 +3,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import save_encoder
+from checkpoints import WORDS, save_classifier, save_encoder, save_tokenizer
 from safetensors.torch import load_file
 
 import models
 from models import finetune
+from models.augment import Asr
+from models.errors import ModelLoadError
 from models.examples import Example
 from models.finetune import Best, balance, spread
 
@@ -49,7 +51,7 @@ def test_a_run_learns_its_rows_and_its_output_loads_as_a_model(
 ) -> None:
     train(base, data, tmp_path / "out", "--epochs", "30", "--lr", "0.01", "--plain", "0", "--dev", str(data))
     report = json.loads(capsys.readouterr().out)
-    assert report == {"rows": 16, "dev": {"train.jsonl": {"rows": 16, "macro_f1": 1.0, "accuracy": 1.0}}}
+    assert report == {"rows": 16, "dev": {str(data): {"rows": 16, "macro_f1": 1.0, "accuracy": 1.0}}}
     scored = models.load(tmp_path / "out", "cpu").score([text for text, _ in ROWS])
     assert [sentiment.label for sentiment in scored] == [label for _, label in ROWS]
 
@@ -140,4 +142,74 @@ def test_the_best_is_the_highest_and_its_weights_do_not_move_on() -> None:
 def test_a_rare_label_weighs_more_and_a_missing_one_is_no_division_by_zero() -> None:
     rows = [Example("x", 0)] * 16 + [Example("y", 1)] * 4 + [Example("z", 2)] * 4 + [Example("u", None)] * 9
     assert balance(rows).tolist() == pytest.approx([0.5**0.5, 2**0.5, 2**0.5])
-    assert torch.isfinite(balance([Example("x", 0)])).all()
+    assert balance([Example("x", 0), Example("y", 2)]).tolist() == pytest.approx([(2 / 3) ** 0.5, 0, (2 / 3) ** 0.5])
+
+
+def test_a_recognisers_hand_is_laid_on_each_text(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(finetune, "transcribed", lambda text, asr, _: seen.append(asr) or text)
+    train(base, data, tmp_path / "out", "--plain", ".3", "--fillers", ".2", "--errors", ".1", "--epochs", "2")
+    assert seen == [Asr(0.3, 0.2, 0.1)] * 32
+
+
+def test_the_best_steps_weights_are_what_is_saved(
+    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[dict[str, torch.Tensor]] = []
+
+    def look(self: finetune.Trainer) -> dict[str, dict[str, float]]:
+        looks.append({name: tensor.detach().clone().half() for name, tensor in self.model.state_dict().items()})
+        return {"dev": {"macro_f1": 0.9 if len(looks) == 1 else 0.1}}
+
+    monkeypatch.setattr(finetune.Trainer, "evaluate", look)
+    saved = train(base, data, tmp_path / "out", "--dev", str(data), "--lr", ".01", "--look-every", "1")
+    assert all(torch.equal(saved[name], looks[0][name]) for name in saved)
+    assert any(not torch.equal(saved[name], looks[1][name]) for name in saved)
+
+
+def test_balance_and_smoothing_are_in_the_loss(base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, real = [], torch.nn.CrossEntropyLoss
+    monkeypatch.setattr(torch.nn, "CrossEntropyLoss", lambda **given: made.append(given) or real(**given))
+    train(base, data, tmp_path / "out", "--smoothing", ".2")
+    assert made[0]["label_smoothing"] == 0.2
+    assert made[0]["weight"].unique().numel() > 1
+
+
+def test_bf16_trains_as_well(base: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ["--base", base, "--train", data, "--out", tmp_path / "out", "--batch", "4"]
+    finetune.main([str(argument) for argument in arguments])
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / "out" / "model.safetensors").values())
+
+
+def test_a_binary_set_leaves_its_neutral_rows_out(
+    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(base, data, tmp_path / "out", "--binary", str(data), "--epochs", "30", "--lr", "0.01", "--plain", "0")
+    assert json.loads(capsys.readouterr().out)["dev"] == {str(data): {"rows": 12, "macro_f1": 1.0, "accuracy": 1.0}}
+
+
+def test_a_teacher_that_could_only_teach_nonsense_is_refused(base: Path, data: Path, tmp_path: Path) -> None:
+    turned = save_classifier(tmp_path / "turned", ("positive", "negative", "neutral"))
+    with pytest.raises(ModelLoadError, match="labels in another order: positive, negative, neutral"):
+        train(base, data, tmp_path / "out", "--teacher", str(turned))
+    with pytest.raises(ModelLoadError, match="would score at random"):
+        train(base, data, tmp_path / "out", "--teacher", str(base))
+    other = save_classifier(tmp_path / "other")
+    save_tokenizer(other, words=[*WORDS[1:], "more"])
+    with pytest.raises(ModelLoadError, match="another vocabulary"):
+        train(base, data, tmp_path / "out", "--teacher", str(other))
+
+
+def test_a_base_without_a_tokenizer_is_refused_before_the_work(base: Path, data: Path, tmp_path: Path) -> None:
+    (base / "tokenizer.json").unlink()
+    with pytest.raises(SystemExit):
+        train(base, data, tmp_path / "out")
+
+
+def test_a_students_config_does_not_keep_the_bases_calibration(base: Path, data: Path, tmp_path: Path) -> None:
+    config = json.loads((base / "config.json").read_text()) | {"callpulse": {"temperature": 2, "least": 0.5}}
+    (base / "config.json").write_text(json.dumps(config))
+    train(base, data, tmp_path / "out")
+    assert "callpulse" not in json.loads((tmp_path / "out" / "config.json").read_text())

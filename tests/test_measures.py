@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from models import measures
 from models.measures import (
     Bin,
     ClassFigures,
@@ -137,3 +138,11 @@ def test_the_calibration_error_is_a_share_and_does_not_depend_on_the_order(
         errors.append(expected_calibration_error(bins))
     assert 0 <= errors[0] <= 1
     assert errors[0] == errors[1]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1), st.booleans()), min_size=1, max_size=30))
+def test_the_interval_of_a_calibration_error_is_within_what_an_error_can_be(rows: list[tuple[float, bool]]) -> None:
+    found = measures.error_interval([c for c, _ in rows], [r for _, r in rows], resamples=20)
+    assert 0 <= found.low <= found.high <= 1
+    sure = measures.error_interval([1.0] * 9, [True] * 9, resamples=20)
+    assert (sure.low, sure.high) == (0, 0)

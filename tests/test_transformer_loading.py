@@ -325,3 +325,7 @@ def test_importing_models_and_the_lexicon_needs_no_torch() -> None:
     root = Path(models.__file__).parents[1]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_the_checkpoint_that_ships_is_at_most_50_mb() -> None:
+    assert sum(path.stat().st_size for path in transformer.BUILT_IN.iterdir()) <= 50e6
