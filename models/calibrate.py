@@ -1,7 +1,8 @@
 """Calibrate a checkpoint on development sets: `python -m models.calibrate --help`.
 
 One temperature divides the logits (Guo et al. 2017, arXiv:1706.04599): the one with the least negative log-likelihood, each set
-weighing the same. Then the neutral band: a label other than neutral needs a probability of at least `least`. Of the bands with
+weighing the same. Then the neutral band: a label other than neutral needs at least the share `least` of the probability that it
+and neutral have together. Of the bands with
 which at most `--routine` of the routine turns are called something, the one with the best mean macro-F1 over the sets with
 neutral rows is taken. Both are stored in the checkpoint's config.json, where models.load finds them.
 """
@@ -19,7 +20,7 @@ from models.measures import expected_calibration_error, macro_f1
 from models.report import LabelledSet, calibrate, predicted
 from models.sentiment import Sentiment, decide
 
-BANDS = [0.0, *(round(0.40 + 0.01 * n, 2) for n in range(46))]
+BANDS = [0.0, *(round(0.50 + 0.01 * n, 2) for n in range(1, 46))]
 SMALLEST = 1e-12
 Rows = list[list[float]]  # probabilities of LABELS, [rows, 3]
 

@@ -31,6 +31,7 @@ from models.errors import ModelLoadError
 from models.examples import Example, read_examples, sample
 from models.labels import map_labels
 from models.measures import macro_f1
+from models.overlap import letters
 from models.sentiment import LABELS
 
 BASE, DATA = "CALLPULSE_BASE", "CALLPULSE_DATA"
@@ -243,6 +244,15 @@ def balance(rows: Iterable[Example]) -> torch.Tensor:
     return torch.where(counts > 0, (counts.mean() / counts.clamp(min=1)).sqrt(), torch.zeros(()))
 
 
+def unseen(rows: Sequence[Example], dev: Iterable[Path], log: RunLog) -> list[Example]:
+    """The rows without those whose text is anywhere in the development files too: what is tested must not have been learnt."""
+    tested = {letters(row.text) for path in dev for row in read_examples(path)} - {""}
+    kept = [row for row in rows if letters(row.text) not in tested]
+    if len(kept) < len(rows):
+        log(f"{len(rows) - len(kept)} training rows left out: they are in the development data", left_out=len(rows) - len(kept))
+    return kept
+
+
 def source(text: str) -> tuple[Path, int | None]:
     path, _, rows = text.partition("=")
     return found(path), int(rows) if rows else None
@@ -264,7 +274,14 @@ def parser() -> argparse.ArgumentParser:
     base = os.environ.get(BASE)
     data = parser.add_argument_group("data and base").add_argument
     data("--base", type=Path, default=base, required=not base, help=f"folder to start from (default: the variable {BASE})")
-    data("--train", type=source, action="append", required=True, metavar="FILE[=ROWS]", help="training data; repeatable")
+    data(
+        "--train",
+        type=source,
+        action="append",
+        required=True,
+        metavar="FILE[=ROWS]",
+        help="training data, less what is in the development data too; repeatable",
+    )
     data("--unlabelled", type=source, action="append", default=[], metavar="FILE[=ROWS]", help="text for the teacher to label")
     data("--dev", type=source, action="append", default=[], metavar="FILE[=ROWS]", help="development data; repeatable")
     data("--binary", type=source, action="append", default=[], metavar="FILE[=ROWS]", help="the same, without its neutral rows")
@@ -305,6 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for path, count in options.unlabelled
         for row in sample(read_examples(path, labelled=False), count, rng)
     ]
+    rows = unseen(rows, [path for path, _ in options.dev + options.binary], log)
     dev = {str(path): sample(read_examples(path), count, rng) for path, count in options.dev}
     dev |= {str(path): sample([r for r in read_examples(path) if r.label != NEUTRAL], n, rng) for path, n in options.binary}
     trainer = Trainer(options, dev, log)

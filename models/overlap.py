@@ -30,8 +30,14 @@ class Pair:
 
 def trigrams(text: str) -> frozenset[str]:
     """Empty for a text that is too short to be anybody's own."""
-    letters = re.sub(r"[\W_]+", "", text.lower())
-    return frozenset(letters[i : i + 3] for i in range(len(letters) - 2)) if len(letters) >= MOST_COMMON else frozenset()
+    found = letters(text)
+    return frozenset(found[i : i + 3] for i in range(len(found) - 2))
+
+
+def letters(text: str) -> str:
+    """What two texts share that differ in case, punctuation and spaces; "" for a text that is too short to be anybody's own."""
+    found = re.sub(r"[\W_]+", "", text.lower())
+    return found if len(found) >= MOST_COMMON else ""
 
 
 def near_duplicates(texts: Sequence[str], others: Sequence[str], least: float = 0.7) -> Iterator[Pair]:

@@ -31,10 +31,10 @@ class Sentiment:
 
 def decide(probabilities: Sequence[float], truncated: bool = False, least: float = 0.0) -> Sentiment:
     """The sentiment that the probabilities of LABELS amount to: the most probable label, or neutral where that has less than
-    `least`."""
+    the share `least` of what it and neutral have together."""
     negative, neutral, positive = probabilities
     most = max(probabilities)
-    label = LABELS[probabilities.index(most)] if most >= least else "neutral"
+    label = LABELS[probabilities.index(most)] if most >= least * (most + neutral) else "neutral"
     return Sentiment(label, positive - negative, negative, neutral, positive, truncated)
 
 

@@ -45,7 +45,7 @@ class Transformer:
     """A loaded checkpoint. `classes` says for each logit which label it counts towards.
 
     `limit` is the most tokens that a text may have, special tokens among them; `budget` the most padded tokens in a
-    batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); a label needs `least` to be other than neutral.
+    batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); `least`: see models.sentiment.decide.
     Where the model is `packed`, rows are scored without padding.
     """
 

@@ -104,7 +104,6 @@ class Lane:
         self.committed: dict[TopicPartition, int] = {}
         self.expected: dict[tuple[TopicPartition, int], int] = {}
         self.given_up: set[TopicPartition] = set()
-        self.entered: set[tuple[TopicPartition, int]] = set()
         self.passed_over: Callable[[TopicPartition, int, int], Awaitable[bool]] | None = None
         self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
         self.assignment = 0  # counts them: what was begun under one is not acknowledged under the next
@@ -128,8 +127,8 @@ class Lane:
                 await self.room.wait()
 
     async def _is_next(self, event: Event) -> bool:
-        """Whether the event is of this generation and not yet taken in. One offset may be missing, the end of a transaction,
-        and what retention has deleted."""
+        """Whether the event is of this generation and not yet taken in. What is missing before it must be the ends of
+        transactions, or deleted by retention."""
         message = event.message
         place = _place(event)
         stretch = place, message.generation_id  # between two of them another worker may have gone on
@@ -137,7 +136,7 @@ class Lane:
         if self.closed or message.offset < expected:
             return False
         missing = message.offset - expected
-        asked = missing > (stretch in self.entered) and self.passed_over is not None
+        asked = missing and self.passed_over is not None
         if asked and await self.passed_over(place, expected, message.offset) and self._mine(event):  # type: ignore[misc]
             self.closed = True
             self.failed(PassedOverError(f"offsets {expected} to {message.offset - 1} of {place} did not come"), [message])
@@ -145,7 +144,6 @@ class Lane:
             return False
         if missing:
             self.jumps.append((place, expected, message.offset))
-        self.entered.add(stretch)
         self.expected[stretch] = message.offset + 1
         return True
 
@@ -165,7 +163,6 @@ class Lane:
             log.warning("gave up waiting for a batch after %.0f s: it is redelivered to whoever gets its partitions", SETTLE_S)
         self.assignment += 1
         self.done, self.committed, self.expected = {}, {}, {}
-        self.entered.clear()
         self.given_up.clear()
 
     async def _settled(self) -> None:

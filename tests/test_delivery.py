@@ -319,7 +319,7 @@ def test_what_was_passed_over_stops_the_lane_before_anything_behind_it_is_done()
         return line
 
     line = run(scene)
-    assert asked == [(place(0), 5, 6), (place(0), 9, 11), (place(1), 0, 3)]
+    assert asked == [(place(0), 5, 6), (place(0), 7, 8), (place(0), 9, 11), (place(1), 0, 3)]
     assert [*chain(*line.work.begun)] == [6, 8, 11]
     [(error, offsets)] = line.failures
     assert isinstance(error, PassedOverError)

@@ -14,10 +14,10 @@ from models.examples import Example
 from models.finetune import Best, balance, spread
 
 ROWS = [
-    ("thank you , that was perfect !", "positive"),
-    ("that was awful", "negative"),
-    ("the line is dead again", "negative"),
-    ("is that the line", "neutral"),
+    ("thank you , that was perfect ! ok", "positive"),
+    ("that was awful ok", "negative"),
+    ("the line is dead again ok", "negative"),
+    ("is that the line ok", "neutral"),
 ] * 4
 
 
@@ -30,6 +30,14 @@ def base(tmp_path: Path) -> Path:
 def data(tmp_path: Path) -> Path:
     path = tmp_path / "train.jsonl"
     path.write_text("".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS))
+    return path
+
+
+@pytest.fixture
+def held_out(tmp_path: Path) -> Path:
+    """The rows with another last word, unknown to the tokenizer as the first one is."""
+    path = tmp_path / "dev.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{text}ay", "label": label}) + "\n" for text, label in ROWS))
     return path
 
 
@@ -47,11 +55,11 @@ def test_the_same_seed_gives_the_same_weights(base: Path, data: Path, tmp_path: 
 
 
 def test_a_run_learns_its_rows_and_its_output_loads_as_a_model(
-    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    base: Path, data: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(base, data, tmp_path / "out", "--epochs", "30", "--lr", "0.01", "--plain", "0", "--dev", str(data))
+    train(base, data, tmp_path / "out", "--epochs", "60", "--lr", "0.01", "--plain", "0", "--dev", str(held_out))
     report = json.loads(capsys.readouterr().out)
-    assert report == {"rows": 16, "dev": {str(data): {"rows": 16, "macro_f1": 1.0, "accuracy": 1.0}}}
+    assert report == {"rows": 16, "dev": {str(held_out): {"rows": 16, "macro_f1": 1.0, "accuracy": 1.0}}}
     scored = models.load(tmp_path / "out", "cpu").score([text for text, _ in ROWS])
     assert [sentiment.label for sentiment in scored] == [label for _, label in ROWS]
 
@@ -104,11 +112,11 @@ def test_a_student_comes_to_agree_with_its_teacher_on_text_without_labels(
     base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher = tmp_path / "teacher"
-    train(base, data, teacher, "--epochs", "30", "--lr", "0.01", "--plain", "0")
+    train(base, data, teacher, "--epochs", "60", "--lr", "0.01", "--plain", "0")
     neutral = tmp_path / "neutral.jsonl"
     neutral.write_text('{"text": "is that the line", "label": "neutral"}\n')
     unlabelled = ("--teacher", str(teacher), "--unlabelled", str(data), "--soft", "1", "--layers", "2")
-    train(base, neutral, tmp_path / "student", *unlabelled, "--epochs", "30", "--lr", "0.01", "--plain", "0")
+    train(base, neutral, tmp_path / "student", *unlabelled, "--epochs", "60", "--lr", "0.01", "--plain", "0")
     scored = models.load(tmp_path / "student", "cpu").score([text for text, _ in ROWS])
     assert [sentiment.label for sentiment in scored] == [label for _, label in ROWS]
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == 17
@@ -119,9 +127,9 @@ def test_text_without_labels_needs_a_teacher(base: Path, data: Path, tmp_path: P
         train(base, data, tmp_path / "out", "--unlabelled", str(data))
 
 
-def test_the_best_look_is_kept_and_a_run_without_progress_stops(base: Path, data: Path, tmp_path: Path) -> None:
+def test_the_best_look_is_kept_and_a_run_without_progress_stops(base: Path, data: Path, held_out: Path, tmp_path: Path) -> None:
     log = tmp_path / "run.jsonl"
-    options = ("--dev", str(data), "--epochs", "9", "--lr", "0", "--look-every", "1", "--patience", "3", "--log", str(log))
+    options = ("--dev", str(held_out), "--epochs", "9", "--lr", "0", "--look-every", "1", "--patience", "3", "--log", str(log))
     train(base, data, tmp_path / "out", *options)
     events = [json.loads(line) for line in log.read_text().splitlines()]
     assert events[0]["rows"] == 16
@@ -155,7 +163,7 @@ def test_a_recognisers_hand_is_laid_on_each_text(
 
 
 def test_the_best_steps_weights_are_what_is_saved(
-    base: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, data: Path, held_out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[dict[str, torch.Tensor]] = []
 
@@ -164,7 +172,7 @@ def test_the_best_steps_weights_are_what_is_saved(
         return {"dev": {"macro_f1": 0.9 if len(looks) == 1 else 0.1}}
 
     monkeypatch.setattr(finetune.Trainer, "evaluate", look)
-    saved = train(base, data, tmp_path / "out", "--dev", str(data), "--lr", ".01", "--look-every", "1")
+    saved = train(base, data, tmp_path / "out", "--dev", str(held_out), "--lr", ".01", "--look-every", "1")
     assert all(torch.equal(saved[name], looks[0][name]) for name in saved)
     assert any(not torch.equal(saved[name], looks[1][name]) for name in saved)
 
@@ -183,11 +191,22 @@ def test_bf16_trains_as_well(base: Path, data: Path, tmp_path: Path) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in load_file(tmp_path / "out" / "model.safetensors").values())
 
 
-def test_a_binary_set_leaves_its_neutral_rows_out(
-    base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_what_is_tested_is_not_learnt(
+    base: Path, data: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    train(base, data, tmp_path / "out", "--binary", str(data), "--epochs", "30", "--lr", "0.01", "--plain", "0")
-    assert json.loads(capsys.readouterr().out)["dev"] == {str(data): {"rows": 12, "macro_f1": 1.0, "accuracy": 1.0}}
+    with held_out.open("a") as file:
+        file.write(json.dumps({"text": "That was AWFUL. OK", "label": "negative"}) + "\n")
+    train(base, data, tmp_path / "out", "--dev", f"{held_out}=1")
+    report = capsys.readouterr()
+    assert json.loads(report.out)["rows"] == 12
+    assert "4 training rows left out: they are in the development data" in report.err
+
+
+def test_a_binary_set_leaves_its_neutral_rows_out(
+    base: Path, data: Path, held_out: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(base, data, tmp_path / "out", "--binary", str(held_out), "--epochs", "60", "--lr", "0.01", "--plain", "0")
+    assert json.loads(capsys.readouterr().out)["dev"] == {str(held_out): {"rows": 12, "macro_f1": 1.0, "accuracy": 1.0}}
 
 
 def test_a_teacher_that_could_only_teach_nonsense_is_refused(base: Path, data: Path, tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def member(bootstrap: str, group: str) -> Iterator[KafkaConsumer]:
         yield consumer
 
 
+def join(consumer: KafkaConsumer, topic: str) -> None:
+    """Subscribe once the partitions are known: a group whose leader does not know them yet is assigned none of them."""
+    until(lambda: len(consumer.partitions_for_topic(topic) or ()) == PARTITIONS, f"metadata of {topic}")
+    consumer.subscribe([topic])
+
+
 def read(consumer: KafkaConsumer, count: int) -> list[tuple[str, str]]:
     """The next `count` messages, as keys and values."""
     pairs: list[tuple[str, str]] = []
@@ -87,7 +93,7 @@ def test_a_group_reads_every_message_with_each_key_in_order(cluster: Cluster, pr
     pairs = [(f"call-{i % 7}", f"{i}") for i in range(70)]
     send(cluster.bootstrap, topic, pairs)
     with member(cluster.bootstrap, prefix + "group") as consumer:
-        consumer.subscribe([topic])
+        join(consumer, topic)
         got = read(consumer, len(pairs))
     assert len({partition_of(key, PARTITIONS) for key, _ in pairs}) > 1
     assert sorted(got) == sorted(pairs)
@@ -103,7 +109,7 @@ def test_a_new_consumer_goes_on_at_the_offset_that_the_last_one_committed(cluste
         first.commit({partition: OffsetAndMetadata(6, "", -1)})
     with member(cluster.bootstrap, prefix + "group") as second:
         assert second.committed(partition) == 6
-        second.subscribe([topic])
+        join(second, topic)
         assert read(second, 4) == [("call", f"{i}") for i in range(6, 10)]
 
 
