@@ -2,7 +2,7 @@
 
     submit -> [cache] -> untokenized -> |tokenize| -> ready -> |forward| -> under way -> |decode| -> the submission's future
 
-The three stages run on a thread each and overlap (`line`). When the model is free it takes what waits, up to a budget of
+The three stages run on threads of their own and overlap (`line`). When the model is free it takes what waits, up to a budget of
 padded tokens; there is no tick. Who is next is decided in `waiting`, what is tried again in `attempts`.
 """
 
@@ -46,7 +46,7 @@ class Engine:
     def __init__(self, scorer: Scorer | Staged, *, bound: int = BOUND, cache: int = caching.SIZE) -> None:
         self.scorer: Scorer | Staged = scorer
         stages: Staged = scorer if has_stages(scorer) else Whole(scorer)  # type: ignore[arg-type]
-        self._waiting, self._cache = Waiting(bound, stages.budget), Cache(cache)
+        self._waiting, self._cache = Waiting(bound, stages.budget, stages.replicas), Cache(cache)
         self._failed = 0
         self._broken: BaseException | None = None
         self._changed = threading.Condition()

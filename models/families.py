@@ -1,7 +1,7 @@
 """What the classifiers of transformers that we can pack are made of: BERT, RoBERTa, XLM-R, CamemBERT and DistilBERT.
 
-The parts are the checkpoint's own modules, which do not care whether tokens are padded; only attention does, and positions. So
-a layer is given as its fused projection and the two steps around attention that the modules take by themselves.
+The embeddings, norms and the head are the checkpoint's own modules, which do not care whether tokens are padded; only attention
+does, and positions. A layer is given as its weights, so that what comes after a product can be computed together with it.
 """
 
 from collections.abc import Callable
@@ -13,22 +13,36 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Layer:
-    """One encoder layer; `hidden` is the width of the hidden states [tokens, hidden]."""
+class Projection:
+    """x -> x weight^T + bias: [.., inputs] -> [.., outputs]."""
 
     weight: Tensor
-    """Of queries, keys and values in one projection, [3 x hidden, hidden]."""
+    """[outputs, inputs]."""
     bias: Tensor
-    """[3 x hidden]."""
+
+
+Step = Callable[[Tensor], Tensor]
+"""Of the same shape out as in: a norm or an activation."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layer:
+    """One encoder layer; `hidden` is the width of the hidden states [tokens, hidden]. Norms come after the residuals."""
+
+    three: Projection
+    """Queries, keys and values at once: [3 x hidden, hidden]."""
     heads: int
-    join: Callable[[Tensor, Tensor], Tensor]
-    """What attention has made of hidden states, and these -> hidden states: projection, residual, norm."""
-    feed: Callable[[Tensor], Tensor]
-    """Hidden states -> hidden states: the feed-forward half, residual and norm included."""
+    out: Projection
+    """What attention has made of hidden states -> what is added to them."""
+    out_norm: Step
+    up: Projection
+    activation: Step
+    down: Projection
+    down_norm: Step
 
     @property
     def head_size(self) -> int:
-        return len(self.bias) // 3 // self.heads
+        return len(self.three.bias) // 3 // self.heads
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -96,36 +110,49 @@ def unsupported(model: Any) -> str | None:
 
 
 def _replaced(projection: nn.Module) -> str | None:
-    """Weights that are quantised, or that an adapter adds to, cannot be copied into one projection."""
-    return None if type(projection) is nn.Linear else f"its attention projects with {type(projection).__name__}, not Linear"
+    """Weights that are quantised, or that an adapter adds to, cannot be taken for what the module computes."""
+    return None if type(projection) is nn.Linear else f"a layer projects with {type(projection).__name__}, not Linear"
 
 
 def _projections(model: Any) -> list[nn.Module]:
-    names = (".query", ".key", ".value", ".q_lin", ".k_lin", ".v_lin")
-    return [module for name, module in model.named_modules() if name.endswith(names)]
+    """Of attention (.self.query, .q_lin, …) and around it."""
+    names = (".query", ".key", ".value", ".dense", ".q_lin", ".k_lin", ".v_lin", ".out_lin", ".lin1", ".lin2")
+    return [module for name, module in model.base_model.named_modules() if name.endswith(names)]
 
 
-def _fuse(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> tuple[Tensor, Tensor]:
+def _taken(linear: nn.Linear) -> Projection:
+    return Projection(linear.weight.detach(), linear.bias.detach())
+
+
+def _fuse(query: nn.Linear, key: nn.Linear, value: nn.Linear) -> Projection:
     """The three projections as one: a copy of their weights and of their biases."""
-    three = (query, key, value)
-    return torch.cat([each.weight.detach() for each in three]), torch.cat([each.bias.detach() for each in three])
+    three = [_taken(each) for each in (query, key, value)]
+    return Projection(torch.cat([each.weight for each in three]), torch.cat([each.bias for each in three]))
 
 
 def _bert_layer(layer: Any) -> Layer:
-    def feed(hidden: Tensor) -> Tensor:
-        return layer.output(layer.intermediate(hidden), hidden)  # type: ignore[no-any-return]
-
-    own = layer.attention.self
-    return Layer(*_fuse(own.query, own.key, own.value), own.num_attention_heads, layer.attention.output, feed)
+    own, after, up, down = layer.attention.self, layer.attention.output, layer.intermediate, layer.output
+    return Layer(
+        three=_fuse(own.query, own.key, own.value),
+        heads=own.num_attention_heads,
+        out=_taken(after.dense),
+        out_norm=after.LayerNorm,
+        up=_taken(up.dense),
+        activation=up.intermediate_act_fn,
+        down=_taken(down.dense),
+        down_norm=down.LayerNorm,
+    )
 
 
 def _distilbert_layer(layer: Any) -> Layer:
-    own = layer.attention
-
-    def join(mixed: Tensor, hidden: Tensor) -> Tensor:
-        return layer.sa_layer_norm(own.out_lin(mixed) + hidden)  # type: ignore[no-any-return]
-
-    def feed(hidden: Tensor) -> Tensor:
-        return layer.output_layer_norm(layer.ffn.ff_chunk(hidden) + hidden)  # type: ignore[no-any-return]
-
-    return Layer(*_fuse(own.q_lin, own.k_lin, own.v_lin), own.n_heads, join, feed)
+    own, feed = layer.attention, layer.ffn
+    return Layer(
+        three=_fuse(own.q_lin, own.k_lin, own.v_lin),
+        heads=own.n_heads,
+        out=_taken(own.out_lin),
+        out_norm=layer.sa_layer_norm,
+        up=_taken(feed.lin1),
+        activation=feed.activation,
+        down=_taken(feed.lin2),
+        down_norm=layer.output_layer_norm,
+    )

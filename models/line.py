@@ -1,4 +1,4 @@
-"""The engine's three stages, a thread each, one handing on to the next.
+"""The engine's three stages, a thread each (of the forward stage one a replica), one handing on to the next.
 
 All that they share is touched under one condition; no stage of the model runs under it.
 """
@@ -18,7 +18,7 @@ from models.waiting import Text, Waiting
 
 log = logging.getLogger("callpulse.engine")
 
-AHEAD = 2  # batches that a device may have: one that it computes and one behind it. With more, they are cut too early
+AHEAD = 1  # batches that a device may have behind those that it computes. With more, they are cut too early
 CLOSED, TOKENIZED, FORWARDED = 1, 2, 3
 """What is over: nothing comes in, nothing more becomes ready, nothing more gets under way."""
 T = TypeVar("T")
@@ -45,11 +45,11 @@ class Line:
         self.batches = self.texts = self.tokens = 0
         self.launched: deque[tuple[Sequence[Text], Any]] = deque()
         self.under_way = 0  # launched and not decoded
+        self.forwarding = stages.replicas  # threads in that stage
         self.said: set[str] = set()
-        runs = {"tokenize": self._tokenizing, "forward": self._forwarding, "decode": self._decoding}
-        self.threads = [
-            threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True) for name, run in runs.items()
-        ]
+        forwards = [("forward", self._forwarding)] * stages.replicas
+        runs = [("tokenize", self._tokenizing), *forwards, ("decode", self._decoding)]
+        self.threads = [threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True) for name, run in runs]
 
     def start(self) -> None:
         for thread in self.threads:
@@ -83,6 +83,7 @@ class Line:
 
     def _forwarding(self) -> None:
         waiting = self.waiting
+        self.stages.begin()
         while batch := self._next(lambda: waiting.planned or waiting.ready, TOKENIZED, waiting.next_batch, self._free):
             for part, outcome in attempt(batch, self._forward, self._parts):
                 if isinstance(outcome, Failure):
@@ -90,7 +91,9 @@ class Line:
                 else:
                     self._launch(part, outcome)
         with self.changed:
-            self.end(FORWARDED)
+            self.forwarding -= 1
+            if not self.forwarding:
+                self.end(FORWARDED)
 
     def _decoding(self) -> None:
         while launched := self._next(lambda: self.launched, FORWARDED, self.launched.popleft):
@@ -104,7 +107,7 @@ class Line:
                 self.changed.notify_all()
 
     def _free(self) -> bool:
-        return self.under_way < AHEAD
+        return self.under_way < self.stages.replicas + AHEAD
 
     def _next(
         self, left: Callable[[], Sized], before: int, take: Callable[[], T], free: Callable[[], bool] = lambda: True

@@ -3,49 +3,31 @@
     rows -> stage (one buffer) -> copy in -> embed -> layers -> head of each row's first token -> copy out -> Pending.wait
 
 A padded batch of call turns is mostly padding, or has to be sorted by length; a packed one computes what it was given, no
-more. On CUDA attention is that of torch.nn.attention.varlen; elsewhere scaled_dot_product_attention under a block-diagonal
-mask computes the same. Nothing between `submit` and `wait` makes the host wait for the device.
+more. On CUDA attention is that of torch.nn.attention.varlen; on the CPU rows lie in blocks of one size, with a little padding,
+and scaled_dot_product_attention computes the same under a mask. Nothing between `submit` and `wait` makes the host wait for
+the device.
 """
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
-from itertools import accumulate, chain
 from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
+from models.arithmetic import Arithmetic, best
 from models.families import FAMILIES, Layer, Parts
 from models.families import unsupported as unsupported_family
+from models.layout import Batch, Row, blank, stage
 
 log = logging.getLogger("callpulse.packed")
 cuda: Any = torch.cuda  # its constructors have no types
 
-Row = Mapping[str, Sequence[int]]
-"""One tokenized text: input_ids and perhaps token_type_ids, equally long. Every token is attended to."""
-
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values, each [tokens, heads, head size] -> what each token makes of its own row, of the same shape."""
-
-BLOCK = 64
-"""Most tokens under one mask: so few that what is masked out costs little beside the rest of a layer."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Batch:
-    """Rows end to end, on the device that computes; the tensors are of int32."""
-
-    lengths: tuple[int, ...]
-    """Tokens a row, known to the host."""
-    cu_seqlens: Tensor
-    """Where each row begins, and where the last one ends: [rows + 1]."""
-    positions: Tensor
-    """0, 1, … within each row: [tokens]."""
-    input_ids: Tensor
-    token_type_ids: Tensor | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,40 +58,6 @@ class Streams:
     outward: torch.cuda.Stream
 
 
-def layout(lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """cu_seqlens [rows + 1] and positions [tokens] (see Batch) of rows of these many tokens.
-
-    Raises ValueError for a row without tokens: it has no first token to be judged by.
-    """
-    if min(lengths, default=1) < 1:
-        raise ValueError("a row without tokens cannot be packed")
-    cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-    starts = cu_seqlens[:-1].repeat_interleave(torch.tensor(lengths, dtype=torch.int64))
-    return cu_seqlens, torch.arange(len(starts), dtype=torch.int32) - starts
-
-
-def stage(rows: Sequence[Row], *, typed: bool = False, pinned: bool = False) -> tuple[Tensor, tuple[int, ...]]:
-    """All about the rows in one int32 buffer on the host, so that one copy takes it over, and their lengths.
-
-    The buffer holds cu_seqlens, positions, input ids and, with `typed`, token types: `unstage` finds them again.
-    """
-    lengths = tuple(len(row["input_ids"]) for row in rows)
-    names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
-    fields = [torch.tensor(list(chain.from_iterable(row[name] for row in rows)), dtype=torch.int32) for name in names]
-    parts = [*layout(lengths), *fields]
-    buffer = torch.empty(sum(map(len, parts)), dtype=torch.int32, pin_memory=pinned)
-    return torch.cat(parts, out=buffer), lengths
-
-
-def unstage(buffer: Tensor, lengths: tuple[int, ...], *, typed: bool = False) -> Batch:
-    """Views into a buffer that `stage` has filled, wherever it is by now."""
-    tokens = sum(lengths)
-    sizes = [len(lengths) + 1, tokens, tokens, *([tokens] if typed else [])]
-    pieces: tuple[Tensor, ...] = torch.split(buffer, sizes)
-    cu_seqlens, positions, input_ids, *types = pieces
-    return Batch(lengths, cu_seqlens, positions, input_ids, types[0] if typed else None)
-
-
 def varlen(batch: Batch) -> Attend:
     """Attention by torch's kernel for variable lengths: CUDA, bf16 or fp16."""
     from torch.nn.attention.varlen import varlen_attn  # here: the oldest torch that we run on lacks it
@@ -123,36 +71,16 @@ def varlen(batch: Batch) -> Attend:
 
 
 def masked(batch: Batch) -> Attend:
-    """The same on any device: a block of whole rows at a time, under a mask that lets a token see its own row alone.
-
-    A block is BLOCK tokens at most, or one row; so a mask grows with the longest row and never with the batch.
-    """
-    places = torch.arange(sum(batch.lengths), device=batch.cu_seqlens.device, dtype=torch.int32)
-    owners = torch.bucketize(places, batch.cu_seqlens[1:], right=True)  # the row of each token
-    spans = [slice(*span) for span in blocks(batch.lengths, BLOCK)]
-    masks = [owners[span, None] == owners[None, span] for span in spans]
+    """The same on any device for rows in blocks, under a mask that lets a token see its own row alone."""
+    places = torch.arange(len(batch.positions), device=batch.cu_seqlens.device, dtype=torch.int32)
+    owners = torch.bucketize(places, batch.cu_seqlens[1:], right=True).view(-1, 1, 1, batch.block)  # the row of each token
+    mask = owners == owners.transpose(2, 3)  # [blocks, 1, block, block]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (each.transpose(0, 1)[None] for each in (query, key, value))  # [1, heads, tokens, head size]
-        mixed = [
-            scaled_dot_product_attention(query[:, :, span], key[:, :, span], value[:, :, span], attn_mask=mask)
-            for span, mask in zip(spans, masks, strict=True)
-        ]
-        return torch.cat(mixed, dim=2)[0].transpose(0, 1)
+        query, key, value = (x.view(-1, batch.block, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(0, 1)
 
     return attend
-
-
-def blocks(lengths: Sequence[int], most: int) -> Iterator[tuple[int, int]]:
-    """Spans (begin, end) of tokens that hold whole rows, in order: at most `most` tokens each, or a single longer row."""
-    begin = end = 0
-    for length in lengths:
-        if end > begin and end + length - begin > most:
-            yield begin, end
-            begin = end
-        end += length
-    if end > begin:
-        yield begin, end
 
 
 def after_padding(padding: int, input_ids: Tensor, positions: Tensor) -> Tensor:
@@ -174,6 +102,7 @@ class Packed:
     parts: Parts
     device: torch.device
     attention: Callable[[Batch], Attend]
+    arithmetic: Arithmetic
     streams: Streams | None = None
 
     @torch.inference_mode()
@@ -186,8 +115,9 @@ class Packed:
         if not rows:
             return Pending(torch.empty(0, self.parts.classes))
         typed = "token_type_ids" in rows[0] and hasattr(self.parts.embeddings, "token_type_embeddings")
-        buffer, lengths = stage(rows, typed=typed, pinned=self.streams is not None)
-        return self._leave(self.forward(unstage(self._enter(buffer), lengths, typed=typed)))
+        staged = stage(rows, blocks=self.attention is masked, typed=typed, pinned=self.streams is not None)
+        logits = self.forward(staged.unstage(self._enter(staged.buffer)))
+        return self._leave(logits[list(staged.places)] if staged.block else logits)
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
@@ -196,15 +126,25 @@ class Packed:
         hidden = self._embed(batch)
         *layers, last = self.parts.layers
         for layer in layers:
-            hidden = layer.feed(layer.join(_mix(layer, hidden, attend), hidden))
-        mixed = _mix(last, hidden, attend).index_select(0, firsts)  # nobody reads the other tokens from here on
-        return self.parts.head(last.feed(last.join(mixed, hidden.index_select(0, firsts))))
+            hidden = self._rest(layer, self._mix(layer, hidden, attend), hidden)
+        mixed = self._mix(last, hidden, attend).index_select(0, firsts)  # nobody reads the other tokens from here on
+        return self.parts.head(self._rest(last, mixed, hidden.index_select(0, firsts)))
+
+    def _mix(self, layer: Layer, hidden: Tensor, attend: Attend) -> Tensor:
+        """What attention makes of hidden states [tokens, hidden], of the same shape."""
+        three = self.arithmetic.product(hidden, layer.three).view(len(hidden), 3, layer.heads, layer.head_size)
+        return attend(*three.unbind(1)).reshape(len(hidden), -1)
+
+    def _rest(self, layer: Layer, mixed: Tensor, hidden: Tensor) -> Tensor:
+        """The layer from what attention has made of hidden states on."""
+        hidden = layer.out_norm(self.arithmetic.added(mixed, layer.out, hidden))
+        fed = self.arithmetic.activated(hidden, layer.up, layer.activation)
+        return layer.down_norm(self.arithmetic.added(fed, layer.down, hidden))
 
     def warm_up(self, tokens: int, longest: int) -> None:
         """Loads the kernels and takes the memory that batches of up to `tokens` tokens need; a row has at most `longest`."""
         for length in sorted({1, min(32, longest), longest}):
-            blank = {"input_ids": [0] * length, "token_type_ids": [0] * length}
-            self.submit([blank] * max(1, tokens // length)).wait()
+            self.submit([blank(length)] * max(1, tokens // length)).wait()
 
     def _embed(self, batch: Batch) -> Tensor:
         embeddings, positions = self.parts.embeddings, batch.positions
@@ -241,12 +181,6 @@ class Packed:
         return Pending(landed, done)
 
 
-def _mix(layer: Layer, hidden: Tensor, attend: Attend) -> Tensor:
-    """What attention makes of hidden states [tokens, hidden], of the same shape."""
-    three = linear(hidden, layer.weight, layer.bias).view(len(hidden), 3, layer.heads, layer.head_size)
-    return attend(*three.unbind(1)).reshape(len(hidden), -1)
-
-
 def unsupported(model: Any) -> str | None:
     """Why this model cannot be packed where it is, in words that follow "cannot be packed: "; None where it can."""
     return unsupported_family(model) or (_no_kernel(model) if model.device.type == "cuda" else None)
@@ -270,6 +204,7 @@ def pack(model: Any) -> Packed | None:
         log.warning("%s cannot be packed: %s; batches are padded instead", type(model).__name__, reason)
         return None
     parts, device = FAMILIES[type(model).__name__](model), model.device
+    arithmetic = best(device, model.dtype)
     if device.type != "cuda":
-        return Packed(parts, device, masked)
-    return Packed(parts, device, varlen, Streams(cuda.Stream(device), cuda.Stream(device)))
+        return Packed(parts, device, masked, arithmetic)
+    return Packed(parts, device, varlen, arithmetic, Streams(cuda.Stream(device), cuda.Stream(device)))

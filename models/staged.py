@@ -19,8 +19,8 @@ Result = Sentiment | Failure
 
 
 class Staged(Protocol):
-    """A scorer in three stages: `score` is `decode` of `forward` of `tokenize`. No stage is called from two threads at once,
-    but one may be called while another is under way. What a stage raises for a batch says nothing about any one text."""
+    """A scorer in three stages: `score` is `decode` of `forward` of `tokenize`. Tokenizing and decoding are not called from two
+    threads at once, but while other stages are under way. What a stage raises for a batch says nothing about any one text."""
 
     @property
     def name(self) -> str: ...
@@ -34,6 +34,13 @@ class Staged(Protocol):
     @property
     def budget(self) -> int:
         """The most padded tokens in a batch."""
+
+    @property
+    def replicas(self) -> int:
+        """How many threads may be in `forward` at once, each with a batch of its own."""
+
+    def begin(self) -> None:
+        """Called once on each thread that will call `forward`."""
 
     @property
     def exhausted(self) -> tuple[type[Exception], ...]:
@@ -61,6 +68,7 @@ class Whole:
 
     scorer: Scorer
     budget: int = 2048
+    replicas: int = 1
     exhausted: tuple[type[Exception], ...] = ()
 
     @property
@@ -74,6 +82,9 @@ class Whole:
     @property
     def precision(self) -> str:
         return self.scorer.precision
+
+    def begin(self) -> None:
+        """Nothing to prepare."""
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[str], list[bool]]:
         return list(texts), [False] * len(texts)
@@ -89,4 +100,4 @@ class Whole:
 
 
 def has_stages(scorer: object) -> TypeGuard[Staged]:
-    return all(callable(getattr(scorer, stage, None)) for stage in ("tokenize", "length", "forward", "decode"))
+    return all(callable(getattr(scorer, stage, None)) for stage in ("begin", "tokenize", "length", "forward", "decode"))

@@ -12,6 +12,7 @@ from typing import Any
 from models.batching import plan
 from models.staged import Result
 
+LEAST = 128  # tokens that are not shared out among replicas: a pass over fewer takes hardly less time
 CHUNK = 256  # texts tokenized at a time: some milliseconds, so that the model never waits long for the first
 
 
@@ -40,12 +41,13 @@ class Text:
 class Waiting:
     """At most `bound` texts at a time. Batches hold texts of similar length, `budget` padded tokens at most (or one text).
 
-    All that is ready is planned at once, and all that was planned goes before what comes later: a text waits for those that
-    were ready before it and no longer, however well others would fit. The batch with the oldest text goes first.
+    All that is ready is planned at once, shared out among the `replicas` that compute, and all that was planned goes before
+    what comes later: a text waits for those that were ready before it and no longer, however well others would fit. The batch
+    with the oldest text goes first.
     """
 
-    def __init__(self, bound: int, budget: int) -> None:
-        self.bound, self.budget = bound, budget
+    def __init__(self, bound: int, budget: int, replicas: int = 1) -> None:
+        self.bound, self.budget, self.replicas = bound, budget, replicas
         self.unanswered = 0
         self.untokenized: deque[Text] = deque()
         self.ready: list[Text] = []
@@ -75,7 +77,9 @@ class Waiting:
     def next_batch(self) -> list[Text]:
         """What the model should do next; nothing where nothing is ready."""
         if not self.planned:
-            batches = plan([text.length for text in self.ready], self.budget)
+            lengths = [text.length for text in self.ready]
+            share = max(LEAST, -(-sum(lengths) // self.replicas))
+            batches = plan(lengths, min(self.budget, share))
             for batch in sorted(map(sorted, batches)):
                 self.planned.append([self.ready[index] for index in batch])
             self.ready.clear()

@@ -73,7 +73,7 @@ def save_encoder(folder: Path, *, layers: int = 4, seed: int = 1) -> Path:
 
 
 def load(folder: Path, **options: Any) -> Transformer:
-    """The checkpoint on the CPU."""
-    scorer = models.load(folder, "cpu", **options)
+    """The checkpoint on the CPU, in fp32 unless told otherwise."""
+    scorer = models.load(folder, "cpu", **{"precision": "fp32", **options})
     assert isinstance(scorer, Transformer)
     return scorer

@@ -21,13 +21,18 @@ class Staged(LexiconScorer):
     budget: int = 64
     memory: int = 10**9
     poison: dict[str, str] = field(default_factory=dict)
+    replicas: int = 1
     exhausted: tuple[type[Exception], ...] = (OutOfMemoryError,)
     batches: list[list[str]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
+    threads: set[int] = field(default_factory=set)
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def __post_init__(self) -> None:
         self.gate.set()
+
+    def begin(self) -> None:
+        self.threads.add(threading.get_ident())
 
     def _check(self, stage: str, texts: Sequence[str]) -> None:
         word = self.poison.get(stage)

@@ -108,10 +108,23 @@ def test_no_more_batches_are_given_to_a_device_than_it_needs() -> None:
         future = engine.submit([f"w{n}" for n in range(8)])
         assert decoding.wait(PATIENCE)
         with engine._changed:
-            assert engine._changed.wait_for(lambda: engine._line.under_way == AHEAD, PATIENCE)
-        assert len(scorer.batches) == AHEAD
+            assert engine._changed.wait_for(lambda: engine._line.under_way == 1 + AHEAD, PATIENCE)
+        assert len(scorer.batches) == 1 + AHEAD
         go.set()
         assert len(answers(future)) == 8
+
+
+def test_replicas_compute_at_once_each_on_a_thread_of_its_own() -> None:
+    scorer = Staged(budget=64, replicas=2)
+    scorer.gate.clear()
+    with Engine(scorer, cache=0) as engine:
+        future = engine.submit([f"line {n}" for n in range(200)])
+        assert scorer.begun.acquire(timeout=PATIENCE)
+        assert scorer.begun.acquire(timeout=PATIENCE)  # neither has got through the gate
+        scorer.gate.set()
+        assert len(answers(future)) == 200
+    assert len(scorer.threads) == 2
+    assert sum(map(len, scorer.batches)) == 200
 
 
 def test_memory_that_runs_out_halves_the_budget_for_good_and_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,7 +1,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.attention import varlen as kernels
 
-from models import packed
+from models import arithmetic, layout, packed
 from models.families import FAMILIES
-from models.packed import BLOCK, Row
+from models.layout import BLOCK, Row
 from models.transformer import BUILT_IN
 
 WORDS, PADDING, LONGEST = 19, 1, 300
@@ -90,7 +90,7 @@ texts = st.lists(tokens.map(row), min_size=1, max_size=12)
 
 @given(lengths)
 def test_a_layout_says_where_rows_begin_and_where_tokens_stand_in_them(lengths: list[int]) -> None:
-    cu_seqlens, positions = packed.layout(lengths)
+    cu_seqlens, positions = layout.layout(lengths)
     assert cu_seqlens.dtype == positions.dtype == torch.int32
     assert cu_seqlens.tolist()[0] == 0
     assert [end - begin for begin, end in pairwise(cu_seqlens.tolist())] == lengths
@@ -100,13 +100,14 @@ def test_a_layout_says_where_rows_begin_and_where_tokens_stand_in_them(lengths: 
 @pytest.mark.parametrize("lengths", [[0], [3, 0, 2]])
 def test_a_row_without_tokens_is_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="without tokens"):
-        packed.layout(lengths)
+        layout.layout(lengths)
 
 
 @given(st.lists(tokens, max_size=8), st.booleans())
 def test_one_buffer_holds_all_about_a_batch(ids: list[list[int]], typed: bool) -> None:
     rows = [row(each, [token % 2 for token in each]) for each in ids]
-    batch = packed.unstage(*packed.stage(rows, typed=typed), typed=typed)
+    staged = layout.stage(rows, typed=typed)
+    batch = staged.unstage(staged.buffer)
     flat = [token for each in ids for token in each]
     assert batch.lengths == tuple(map(len, ids))
     assert batch.input_ids.tolist() == flat
@@ -116,14 +117,24 @@ def test_one_buffer_holds_all_about_a_batch(ids: list[list[int]], typed: bool) -
         assert batch.token_type_ids.tolist() == [token % 2 for token in flat]
 
 
-@given(lengths, st.integers(1, 60))
-def test_blocks_hold_whole_rows_and_no_more_tokens_than_they_may(lengths: list[int], most: int) -> None:
-    bounds = packed.layout(lengths)[0].tolist()
-    spans = list(packed.blocks(lengths, most))
-    assert [0, *(end for _, end in spans)] == [*(begin for begin, _ in spans), bounds[-1]]
-    for begin, end in spans:
-        assert {begin, end} <= set(bounds)
-        assert end - begin <= most or bounds.index(end) - bounds.index(begin) == 1
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=60))
+def test_blocks_hold_whole_rows_each_in_its_place(lengths: list[int]) -> None:
+    rows = [row([number] * length) for number, length in enumerate(lengths, 1)]
+    arranged, places, block = layout.in_blocks(rows)
+    assert [arranged[place] for place in places] == rows
+    assert block % max(lengths) == 0
+    assert block <= max(BLOCK, max(lengths))
+    ends = [0, *accumulate(len(each["input_ids"]) for each in arranged)]
+    assert ends[-1] % block == 0
+    assert set(range(0, ends[-1] + 1, block)) <= set(ends)  # no row lies in two blocks
+    fillers = [each["input_ids"] for at, each in enumerate(arranged) if at not in places]
+    assert all(len(ids) <= max(lengths) and not any(ids) for ids in fillers)
+
+
+@given(st.integers(1, BLOCK), st.integers(1, 400))
+def test_rows_of_one_length_leave_less_than_a_block_of_padding(length: int, count: int) -> None:
+    arranged, _, block = layout.in_blocks([row([1] * length)] * count)
+    assert sum(len(each["input_ids"]) for each in arranged) - length * count < block
 
 
 @families
@@ -173,10 +184,13 @@ def test_nothing_to_score_is_no_error() -> None:
 
 
 def test_warming_up_goes_through_batches_of_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    seen: list[tuple[int, ...]] = []
-    monkeypatch.setattr(packed, "blocks", lambda lengths, _most, cut=packed.blocks: seen.append(lengths) or cut(lengths, BLOCK))
+    seen: list[list[int]] = []
+    stage = packed.stage
+    monkeypatch.setattr(
+        packed, "stage", lambda rows, **how: seen.append([len(r["input_ids"]) for r in rows]) or stage(rows, **how)
+    )
     packing("bert").warm_up(tokens=96, longest=48)
-    assert seen == [(1,) * 96, (32,) * 3, (48,) * 2]
+    assert seen == [[1] * 96, [32] * 3, [48] * 2]
 
 
 @families
@@ -194,7 +208,7 @@ def test_the_kernel_for_variable_lengths_is_asked_for_what_masked_blocks_compute
         return torch.cat(mixed)
 
     monkeypatch.setattr(kernels, "varlen_attn", by_hand)
-    made = packed.Packed(packing(family).parts, torch.device("cpu"), packed.varlen)
+    made = packed.Packed(packing(family).parts, torch.device("cpu"), packed.varlen, arithmetic.plain())
     rows = rows_of(3, 1, 14, 8)
     close(made.submit(rows).wait(), padded(family, rows))
 
@@ -204,10 +218,10 @@ def test_the_kernel_for_variable_lengths_is_asked_for_what_masked_blocks_compute
 def test_a_forward_pass_never_looks_at_what_a_tensor_holds(family: str, attention: Any) -> None:
     """On the device "meta" tensors hold nothing, so whatever would make the host wait for a GPU fails here."""
     hollow = AutoClassifier.from_config(CONFIGS[family]()).eval().to("meta", torch.bfloat16)
-    made = packed.Packed(FAMILIES[type(hollow).__name__](hollow), hollow.device, attention)
-    buffer, lengths = packed.stage(rows_of(3, 1, 14))
-    logits = made.forward(packed.unstage(buffer.to("meta"), lengths))
-    assert (logits.shape, logits.dtype, logits.device.type) == ((3, 3), torch.bfloat16, "meta")
+    made = packed.Packed(FAMILIES[type(hollow).__name__](hollow), hollow.device, attention, arithmetic.plain())
+    staged = layout.stage(rows_of(16, 16, 16), blocks=attention is packed.masked)  # a filler fills the second block
+    logits = made.forward(staged.unstage(staged.buffer.to("meta")))
+    assert (len(logits), logits.dtype, logits.device.type) == (len(staged.lengths), torch.bfloat16, "meta")
 
 
 def electra() -> Any:
@@ -235,6 +249,13 @@ def quantised() -> Any:
     return made
 
 
+def adapted() -> Any:
+    made = quantised()
+    made.bert.encoder.layer[1].attention.self.key = nn.Linear(32, 32)
+    made.bert.encoder.layer[0].output.dense = type(quantised().bert.encoder.layer[1].attention.self.key)(32, 32)
+    return made
+
+
 @pytest.mark.parametrize(
     ("make", "reason"),
     [
@@ -242,7 +263,8 @@ def quantised() -> Any:
         (decoder, "its attention is causal (is_decoder)"),
         (relative, "its positions are not absolute but relative_key"),
         (training, "it is in training mode"),
-        (quantised, "its attention projects with Quantised, not Linear"),
+        (adapted, "a layer projects with Quantised, not Linear"),
+        (quantised, "a layer projects with Quantised, not Linear"),
     ],
 )
 def test_what_cannot_be_packed_is_padded_and_the_log_says_why_once(

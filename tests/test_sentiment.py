@@ -1,6 +1,7 @@
 """What every scorer promises: fakes and real ones, alone and behind an engine, pass the same tests."""
 
 import dataclasses
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,15 +12,19 @@ from hypothesis import strategies as st
 from stages import Staged
 
 import models
+import streams
 from models import LABELS, LexiconScorer, Scorer, Sentiment
 from models.sentiment import decide
 
+CALLS = Path(streams.__file__).parent / "calls"
 SENTENCES = st.lists(st.sampled_from([*WORDS, "unheard-of", "🙂", "짜증나네요"]), max_size=20).map(" ".join)
 TEXTS = SENTENCES | st.text(max_size=60)
 
 
 def loaded(name: str, folder: Path) -> Scorer:
-    return models.load(name) if name == "lexicon" else models.load(save_classifier(folder), "cpu", budget=64)
+    if name == "lexicon":
+        return models.load(name)
+    return models.load(save_classifier(folder), "cpu", budget=64, precision="fp32")
 
 
 KINDS = ["lexicon", "stages", "checkpoint", "engine of lexicon", "engine of stages", "engine of checkpoint"]
@@ -102,3 +107,20 @@ def test_the_label_is_the_most_probable() -> None:
 def test_a_sentiment_cannot_be_changed() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         decide((0.2, 0.3, 0.5)).score = 1.0  # type: ignore[misc]
+
+
+def test_the_scorer_that_ships_scores_alike_alone_and_in_any_batch_and_in_fp32() -> None:
+    """Within 1e-2 and, for 99.5 % of the texts, with the same label."""
+    said = [
+        json.loads(line).get("text") for path in sorted(CALLS.glob("*.jsonl")) for line in path.read_text("utf-8").splitlines()
+    ]
+    texts = [text for text in said if text]
+    scorer = models.load(device="cpu")
+    batched, exact = scorer.score(texts), models.load(device="cpu", precision="fp32").score(texts)
+    alone = [scorer.score([text])[0] for text in texts]
+    assert len(texts) > 150
+    for others, most in ((alone, 1e-2), (exact, 5e-2)):
+        apart = [abs(one.score - other.score) for one, other in zip(batched, others, strict=True)]
+        assert max(apart) <= most
+        assert sum(apart) / len(apart) <= 1e-2
+        assert sum(one.label == other.label for one, other in zip(batched, others, strict=True)) >= 0.995 * len(texts)

@@ -1,6 +1,7 @@
 import dataclasses
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from checkpoints import TEXTS, AutoClassifier, bert_config, load, save_classifie
 from safetensors.torch import load_file
 
 import models
-from models import LabelMappingError, Sentiment
+from models import LabelMappingError, Sentiment, transformer
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +123,32 @@ def test_the_tokenizers_own_limit_counts_where_it_is_the_lower(copy: Path) -> No
 
 
 def test_batches_stay_within_the_budget_and_hold_texts_of_similar_length(folder: Path) -> None:
-    scorer = load(folder, budget=24)
+    scorer = transformer.load(folder, "cpu", budget=24, packed=False)
     shapes: list[tuple[int, ...]] = []
     scorer.model.register_forward_pre_hook(
         lambda _model, _args, kwargs: shapes.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     scorer.score(["thank you " * n for n in (1, 6, 2, 1, 4, 2)])
     assert shapes == [(1, 14), (2, 10), (3, 6)]
+
+
+def test_the_default_precision_is_bf16_and_close_to_fp32(folder: Path) -> None:
+    scorer = models.load(folder, "cpu")
+    assert scorer.precision == "bf16"
+    for one, other in zip(scorer.score(TEXTS), load(folder).score(TEXTS), strict=True):
+        assert one.score == pytest.approx(other.score, abs=0.05)  # its weights are much wider than a trained model's
+
+
+def test_threads_are_replicas_that_compute_on_one_thread_each(folder: Path) -> None:
+    threads = torch.get_num_threads()
+    try:
+        scorer = transformer.load(folder, "cpu", threads=3)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(scorer.begin).result()
+            assert pool.submit(torch.get_num_threads).result() == 1
+    finally:
+        torch.set_num_threads(threads)
+    assert scorer.replicas == 3
 
 
 def test_weights_in_half_precision_are_computed_in_fp32(tmp_path: Path, folder: Path) -> None:

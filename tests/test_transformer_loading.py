@@ -45,7 +45,7 @@ def test_the_built_in_checkpoint_is_called_default(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(transformer, "BUILT_IN", folder)
     scorer = models.load(device="cpu")
     assert scorer.name == "default"
-    assert scorer.score(TEXTS) == load(folder).score(TEXTS)
+    assert scorer.score(TEXTS) == load(folder, precision="auto").score(TEXTS)
 
 
 def test_the_built_in_checkpoint_lies_beside_the_code() -> None:
@@ -79,7 +79,7 @@ def test_a_hub_checkpoint_is_known_by_its_name_and_commit(hub_cache: Path, folde
     (repository / "refs" / "main").write_text(COMMIT)
     scorer = models.load("acme/tiny", "cpu")
     assert (scorer.name, scorer.revision) == ("acme/tiny", COMMIT[:12])
-    assert scorer.score(TEXTS) == load(folder).score(TEXTS)
+    assert scorer.score(TEXTS) == load(folder, precision="auto").score(TEXTS)
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
@@ -134,7 +134,7 @@ def test_pickles_and_other_files_of_a_hub_checkpoint_are_never_fetched(hub: type
         (hub.repository / name).write_bytes(b"not to be read")
     scorer = models.load("acme/tiny", "cpu")
     assert hub.fetched == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
-    assert scorer.score(TEXTS) == load(folder).score(TEXTS)
+    assert scorer.score(TEXTS) == load(folder, precision="auto").score(TEXTS)
 
 
 @pytest.mark.usefixtures("hub_cache")
@@ -259,10 +259,10 @@ def test_threads_are_set_when_they_are_given(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("device", "asked", "found"),
-    [("cpu", "auto", "fp32"), ("cpu", "bf16", "bf16"), ("cuda:1", "auto", "bf16"), ("cuda", "fp32", "fp32")],
+    [("cpu", "auto", "bf16"), ("cpu", "fp32", "fp32"), ("cuda:1", "auto", "bf16"), ("cuda", "fp32", "fp32")],
 )
 @pytest.mark.parametrize("able", [True, False])
-def test_the_precision_is_fixed_by_the_kind_of_device(
+def test_the_precision_is_the_same_whatever_the_processor(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str, asked: str, found: str, able: bool
 ) -> None:
     monkeypatch.setattr(transformer, "has_bf16", lambda: able)

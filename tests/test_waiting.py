@@ -54,6 +54,14 @@ def test_every_text_is_in_one_batch_within_the_budget(submissions: list[list[int
     assert waiting.next_batch() == []
 
 
+@pytest.mark.parametrize(("texts", "sizes"), [(40, [20, 20]), (400, [64] * 6 + [16]), (3, [3])])
+def test_what_is_ready_is_shared_out_among_replicas_but_not_crumbs(texts: int, sizes: list[int]) -> None:
+    waiting = Waiting(10_000, 1024, replicas=2)
+    entered(waiting, [16] * texts)
+    tokenized(waiting)
+    assert [len(batch) for batch in batches(waiting)] == sizes
+
+
 @given(SUBMISSIONS, BUDGETS)
 def test_the_batch_with_the_oldest_text_goes_first(submissions: list[list[int]], budget: int) -> None:
     waiting = Waiting(10_000, budget)
