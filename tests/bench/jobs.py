@@ -1,0 +1,82 @@
+"""What a contender is told when it starts, and the table of all contenders. Pure: it is imported in both environments."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One row of the table. `kind` is a function of `ours`, `peers` or `consumer`; `peer`: it runs in the peers' environment
+    (the others are in the main one); `warm`: how many texts it warms up with besides the sample, None for all of them."""
+
+    name: str
+    title: str
+    module: str
+    kind: str
+    precision: str = "auto"
+    batch: int = 1
+    peer: bool = False
+    rival: bool = False
+    warm: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lap:
+    """One timed pass over the texts."""
+
+    seconds: float
+    cpu_seconds: float
+    more: Mapping[str, Any] = field(default_factory=dict)
+
+
+JOBS = (
+    Job("engine", "callpulse engine, as it is by default", "ours", "engine"),
+    Job("engine_fp32", "callpulse engine, fp32", "ours", "engine", "fp32"),
+    Job("engine_bf16", "callpulse engine, bf16", "ours", "engine", "bf16"),
+    Job("bare_forward", "its bare forward pass: the limit", "ours", "bare"),
+    Job("pipeline", "transformers.pipeline, one by one", "peers", "pipeline", "fp32", rival=True, warm=64),
+    Job("pipeline_batch32", "transformers.pipeline, batches of 32", "peers", "pipeline", "fp32", 32, rival=True, warm=256),
+    Job("infinity_fp32", "infinity-emb classify, fp32", "peers", "infinity", "fp32", peer=True, rival=True),
+    Job("infinity_bf16", "infinity-emb classify, bf16", "peers", "infinity", "bf16", peer=True, rival=True),
+    Job("onnx_fp32", "ONNX Runtime, fp32, plain loop", "peers", "onnx", "fp32", peer=True, rival=True),
+    Job("onnx_int8", "ONNX Runtime, int8 (dynamic), plain loop", "peers", "onnx", "int8", peer=True, rival=True),
+    Job("compile_bf16", "torch.compile, bf16, plain loop", "peers", "compiled", "bf16", rival=True),
+)
+REFERENCE = Job("reference", "transformers fp32, each text alone", "peers", "pipeline", "fp32", warm=0)
+CONSUMERS = (
+    Job("kafka_python_pipeline", "kafka-python consumer, pipeline one by one", "consumer", "consumer", "fp32", warm=0),
+    Job("kafka_python_batch32", "kafka-python consumer, batches of 32", "consumer", "consumer", "fp32", 32, warm=0),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much is measured: distinct texts, rounds, texts that are compared with fp32; messages of the stream, of them those
+    that the plain consumers get, and seconds of each paced run."""
+
+    texts: int = 3000
+    rounds: int = 5
+    sample: int = 1000
+    messages: int = 12_000
+    plain: int = 1000
+    paced_s: float = 15.0
+
+
+QUICK = Plan(texts=400, rounds=1, sample=200, messages=3000, plain=150, paced_s=4.0)
+
+
+def wanted(only: Sequence[str], without_peers: bool) -> list[Job]:
+    """The rows to run: all, those named (with the engine and the bare forward, which the others are measured by), or ours."""
+    chosen = [job for job in JOBS if not only or job.name in only or job.name in ("engine", "bare_forward")]
+    return [job for job in chosen if not (without_peers and job.rival)]
+
+
+def order(names: Iterable[str], number: int) -> list[str]:
+    """The turn of each in round `number`: every round begins with another one, and every second one goes backwards, so that
+    nobody always follows the same neighbour."""
+    given = list(names)
+    if not given:
+        return []
+    start = number * max(1, len(given) // 3) % len(given)
+    turned = given[start:] + given[:start]
+    return turned[::-1] if number % 2 else turned
