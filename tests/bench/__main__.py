@@ -24,7 +24,7 @@ from models.sentiment import Sentiment
 from streams.settings import Settings
 from tests.bench import streaming
 from tests.bench.contender import Setup
-from tests.bench.jobs import QUICK, REFERENCE, Job, Plan, wanted
+from tests.bench.jobs import CONSUMERS, JOBS, QUICK, REFERENCE, Job, Plan, wanted
 from tests.bench.race import ContenderError, Lineup, Process, tell
 from tests.bench.table import Calibration, Row, flat, lines
 from tests.bench.texts import bars, compared, drawn, histogram, turns
@@ -99,11 +99,13 @@ def measure(options: argparse.Namespace, plan: Plan, folder: Path) -> tuple[dict
         agreements[process.job.name] = comparing.of(process)
         process.ask("warm")
 
-    jobs = wanted(options.only, options.without_peers)
+    jobs = wanted(JOBS, options.only, options.without_peers)
     with Lineup(setup, folder) as lineup:
         lineup.start(jobs, warm)
         race(lineup, jobs, plan.rounds)
-        rows = [Row(job, lineup.laps[job.name], len(texts), sum(lengths), agreements.get(job.name)) for job in ran(lineup, jobs)]
+        rows = [
+            Row(job, lineup.laps[job.name], len(texts), sum(lengths), agreements.get(job.name)) for job in ran(lineup, jobs)
+        ]
         figures |= flat(rows)
         figures["engine_precision"] = rows[0].laps[-1].more.get("precision") if rows else None
         shown += lines(rows, lineup.left_out)
@@ -132,13 +134,22 @@ def options_of(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Pla
     add("--texts", type=int, help=f"distinct texts (default: {full.texts})")
     add("--rounds", type=int, help=f"rounds, of which medians are taken (default: {full.rounds})")
     add("--messages", type=int, help=f"messages in each run of the stream (default: {full.messages})")
-    add("--only", type=lambda names: names.split(","), default=[], help="these rows, and engine and bare_forward: pipeline,onnx_int8")
+    add(
+        "--only",
+        type=lambda names: names.split(","),
+        default=[],
+        help="these rows, and engine and bare_forward: pipeline,onnx_int8",
+    )
     add("--without-peers", action="store_true", help="ours alone")
     add("--without-stream", action="store_true", help="the model alone, no Kafka")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
     add("--model", default="default", help="default, or a folder with a checkpoint")
     add("--out", type=Path, default=Path("bench.json"))
     given = parser.parse_args(arguments)
+    if unknown := set(given.only) - {job.name for job in (*JOBS, *CONSUMERS)}:
+        parser.error(
+            f"--only: no row is called {', '.join(sorted(unknown))}; there are {', '.join(j.name for j in (*JOBS, *CONSUMERS))}"
+        )
     base = QUICK if given.quick else full
     said = {name: value for name in ("texts", "rounds", "messages") if (value := getattr(given, name)) is not None}
     return given, Plan(**{name: getattr(base, name) for name in Plan.__slots__} | said)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One row of the table. `kind` is a function of `ours`, `peers` or `consumer`; `peer`: it runs in the peers' environment
@@ -42,10 +43,11 @@ JOBS = (
     Job("onnx_int8", "ONNX Runtime, int8 (dynamic), plain loop", "peers", "onnx", "int8", peer=True, rival=True),
     Job("compile_bf16", "torch.compile, bf16, plain loop", "peers", "compiled", "bf16", rival=True),
 )
+ALWAYS = ("engine", "bare_forward")
 REFERENCE = Job("reference", "transformers fp32, each text alone", "peers", "pipeline", "fp32", warm=0)
 CONSUMERS = (
-    Job("kafka_python_pipeline", "kafka-python consumer, pipeline one by one", "consumer", "consumer", "fp32", warm=0),
-    Job("kafka_python_batch32", "kafka-python consumer, batches of 32", "consumer", "consumer", "fp32", 32, warm=0),
+    Job("kafka_python_pipeline", "kafka-python consumer, pipeline one by one", "consumer", "consumer", "fp32", rival=True),
+    Job("kafka_python_batch32", "kafka-python consumer, batches of 32", "consumer", "consumer", "fp32", 32, rival=True),
 )
 
 
@@ -62,12 +64,12 @@ class Plan:
     paced_s: float = 15.0
 
 
-QUICK = Plan(texts=400, rounds=1, sample=200, messages=3000, plain=150, paced_s=4.0)
+QUICK = Plan(texts=400, rounds=1, sample=200, messages=2000, plain=100, paced_s=3.0)
 
 
-def wanted(only: Sequence[str], without_peers: bool) -> list[Job]:
-    """The rows to run: all, those named (with the engine and the bare forward, which the others are measured by), or ours."""
-    chosen = [job for job in JOBS if not only or job.name in only or job.name in ("engine", "bare_forward")]
+def wanted(jobs: Sequence[Job], only: Sequence[str], without_peers: bool) -> list[Job]:
+    """Those to run: all, or those named and what the others are measured by (`ALWAYS`); without peers ours alone."""
+    chosen = [job for job in jobs if not only or job.name in only or job.name in ALWAYS]
     return [job for job in chosen if not (without_peers and job.rival)]
 
 

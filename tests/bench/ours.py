@@ -33,28 +33,23 @@ class engine:  # noqa: N801 (named like the other kinds)
         return {"precision": self.engine.precision}
 
 
-class bare:  # noqa: N801
-    """The forward passes alone, of rows tokenized and sorted beforehand, batch after batch under the engine's own budget."""
+class bare(engine):  # noqa: N801
+    """The forward passes alone, of rows tokenized and sorted beforehand, batch after batch under the engine's own budget.
 
-    calibrated = True
+    The engine is there, idle: OpenMP waits otherwise where a process has no more threads than the machine has processors
+    (libgomp spins, and sleeps where it has more), and the limit must be measured as the engine computes.
+    """
 
     def __init__(self, job: Job, setup: Setup) -> None:
-        self.scorer = _load(job, setup)
-        texts = setup.read()
-        self.batches, self.size = self._batches(texts), len(texts)
-
-    def _batches(self, texts: Sequence[str]) -> list[list[Any]]:
-        rows, _ = self.scorer.tokenize(texts)
-        return [[rows[i] for i in batch] for batch in plan([self.scorer.length(r) for r in rows], self.scorer.budget)]
-
-    def score(self, texts: Sequence[str]) -> list[list[float]]:
-        return [[s.negative, s.neutral, s.positive] for s in self.scorer.score(texts)]
+        super().__init__(job, setup)
+        self.scorer: Transformer = self.engine.scorer  # type: ignore[assignment]
+        rows, _ = self.scorer.tokenize(setup.read())
+        batches = plan([self.scorer.length(row) for row in rows], self.scorer.budget)
+        self.batches = [[rows[index] for index in batch] for batch in batches]
 
     def run(self, texts: Sequence[str], told: Any) -> dict[str, Any]:
-        if len(texts) != self.size:
-            raise ValueError("the bare forward pass has its texts already")
-        results = [self.scorer.forward(batch) for batch in self.batches]
-        for result in results:
+        """Of all texts of the setup, whatever is given."""
+        for result in [self.scorer.forward(batch) for batch in self.batches]:
             if wait := getattr(result, "wait", None):  # on CUDA it may still be on its way
                 wait()
         return {"precision": self.scorer.precision}

@@ -156,9 +156,7 @@ def exported(model: str, folder: Path, int8: bool) -> Path:
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from transformers import AutoModelForSequenceClassification
 
-    loaded: Any = AutoModelForSequenceClassification.from_pretrained(
-        model, dtype=torch.float32, attn_implementation="eager"
-    )
+    loaded: Any = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
     names, path = ["input_ids", "attention_mask"], folder / "model.onnx"
     blank = torch.ones(2, 8, dtype=torch.long)
     torch.onnx.export(

@@ -69,7 +69,9 @@ class Row:
 
 def best(rows: Sequence[Row], begins: str = "") -> Row | None:
     """The fastest rival inside the bound."""
-    return max((r for r in rows if r.job.rival and r.inside and r.job.name.startswith(begins)), key=lambda r: r.per_s, default=None)
+    return max(
+        (r for r in rows if r.job.rival and r.inside and r.job.name.startswith(begins)), key=lambda r: r.per_s, default=None
+    )
 
 
 def flat(rows: Sequence[Row]) -> dict[str, object]:

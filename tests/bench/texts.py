@@ -1,4 +1,4 @@
-"""What the bench scores: distinct turns of models/data, and the sample on which precisions are compared. Pure but for reading."""
+"""What the bench scores: distinct turns of models/data, and the sample on which precisions are compared."""
 
 import gzip
 import json
