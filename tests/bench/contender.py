@@ -51,7 +51,7 @@ def serve(inward: Any, outward: Any) -> None:
     try:
         began, first = time.perf_counter(), json.loads(inward.readline())
         job, setup = Job(**first["job"]), Setup(**first["setup"])
-        contender: Contender = getattr(importlib.import_module(f"tests.bench.{job.module}"), job.kind)(job, setup)
+        contender: Contender = getattr(importlib.import_module(job.module), job.kind)(job, setup)
         texts = setup.read()
         say({"ready": time.perf_counter() - began})
         for line in inward:

@@ -3,8 +3,8 @@
     BENCH_THREADS=FILE python -m tests.bench.hosted worker
 
 Every PERIOD_S a line is added to FILE, [seconds since 1970, {part: processor seconds}]. The parts: "forward", the engine's
-thread of that name; "native", the threads that are not Python's: OpenMP's, which compute beside it, and the tokenizer's, which do
-little; "tokenize" and "decode", the engine's other two; "loop", the main thread: both agents, Faust, the publishing; "other",
+thread of that name; "native", the threads that are not Python's: OpenMP's, which compute beside it, and the tokenizer's, thin
+ones; "tokenize" and "decode", the engine's other two; "loop", the main thread: both agents, Faust, the publishing; "other",
 Python's remaining threads, the noting one among them. So what lies outside of the model is measured, thread by thread, in the
 very run, and is no difference of two runs.
 """

@@ -1,14 +1,18 @@
 """What a contender is told when it starts, and the table of all contenders. Pure: it is imported in both environments."""
 
+import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+HERE = __package__
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One row of the table. `kind` is a function of `ours`, `peers` or `consumer`; `peer`: it runs in the peers' environment
-    (the others are in the main one); `warm`: how many texts it warms up with besides the sample, None for all of them."""
+    """One row of the table. `module` and `kind` name its class (see contender.Contender); `peer`: it runs in the peers'
+    environment (the others in the main one); `rival`: it is not ours; `warm`: how many texts it warms up with besides the
+    sample, None for all of them."""
 
     name: str
     title: str
@@ -31,23 +35,39 @@ class Lap:
 
 
 JOBS = (
-    Job("engine", "callpulse engine, as it is by default", "ours", "engine"),
-    Job("engine_fp32", "callpulse engine, fp32", "ours", "engine", "fp32"),
-    Job("engine_bf16", "callpulse engine, bf16", "ours", "engine", "bf16"),
-    Job("bare_forward", "its bare forward pass: the limit", "ours", "bare"),
-    Job("pipeline", "transformers.pipeline, one by one", "peers", "pipeline", "fp32", rival=True, warm=64),
-    Job("pipeline_batch32", "transformers.pipeline, batches of 32", "peers", "pipeline", "fp32", 32, rival=True, warm=256),
-    Job("infinity_fp32", "infinity-emb classify, fp32", "peers", "infinity", "fp32", peer=True, rival=True),
-    Job("infinity_bf16", "infinity-emb classify, bf16", "peers", "infinity", "bf16", peer=True, rival=True),
-    Job("onnx_fp32", "ONNX Runtime, fp32, plain loop", "peers", "onnx", "fp32", peer=True, rival=True),
-    Job("onnx_int8", "ONNX Runtime, int8 (dynamic), plain loop", "peers", "onnx", "int8", peer=True, rival=True),
-    Job("compile_bf16", "torch.compile, bf16, plain loop", "peers", "compiled", "bf16", rival=True),
+    Job("engine", "callpulse engine, as it is by default", f"{HERE}.ours", "engine"),
+    Job("engine_fp32", "callpulse engine, fp32", f"{HERE}.ours", "engine", "fp32"),
+    Job("engine_bf16", "callpulse engine, bf16", f"{HERE}.ours", "engine", "bf16"),
+    Job("bare_forward", "its bare forward pass: the limit", f"{HERE}.ours", "bare"),
+    Job("pipeline", "transformers.pipeline, one by one", f"{HERE}.peers", "pipeline", "fp32", rival=True, warm=64),
+    Job(
+        "pipeline_batch32",
+        "transformers.pipeline, batches of 32",
+        f"{HERE}.peers",
+        "pipeline",
+        "fp32",
+        32,
+        rival=True,
+        warm=256,
+    ),
+    Job("infinity_fp32", "infinity-emb classify, fp32", f"{HERE}.peers", "infinity", "fp32", peer=True, rival=True),
+    Job("infinity_bf16", "infinity-emb classify, bf16", f"{HERE}.peers", "infinity", "bf16", peer=True, rival=True),
+    Job("onnx_fp32", "ONNX Runtime, fp32, plain loop", f"{HERE}.peers", "onnx", "fp32", peer=True, rival=True),
+    Job("onnx_int8", "ONNX Runtime, int8 (dynamic), plain loop", f"{HERE}.peers", "onnx", "int8", peer=True, rival=True),
+    Job("compile_bf16", "torch.compile, bf16, plain loop", f"{HERE}.peers", "compiled", "bf16", rival=True),
 )
 ALWAYS = ("engine", "bare_forward")
-REFERENCE = Job("reference", "transformers fp32, each text alone", "peers", "pipeline", "fp32", warm=0)
+REFERENCE = Job("reference", "transformers fp32, each text alone", f"{HERE}.peers", "pipeline", "fp32", warm=0)
 CONSUMERS = (
-    Job("kafka_python_pipeline", "kafka-python consumer, pipeline one by one", "consumer", "consumer", "fp32", rival=True),
-    Job("kafka_python_batch32", "kafka-python consumer, batches of 32", "consumer", "consumer", "fp32", 32, rival=True),
+    Job(
+        "kafka_python_pipeline",
+        "kafka-python consumer, pipeline one by one",
+        f"{HERE}.consumer",
+        "consumer",
+        "fp32",
+        rival=True,
+    ),
+    Job("kafka_python_batch32", "kafka-python consumer, batches of 32", f"{HERE}.consumer", "consumer", "fp32", 32, rival=True),
 )
 
 
@@ -74,11 +94,7 @@ def wanted(jobs: Sequence[Job], only: Sequence[str], without_peers: bool) -> lis
 
 
 def order(names: Iterable[str], number: int) -> list[str]:
-    """The turn of each in round `number`: every round begins with another one, and every second one goes backwards, so that
-    nobody always follows the same neighbour."""
+    """Who comes after whom in round `number`: mixed anew in each, so that nobody always follows the same neighbour, and always
+    the same way."""
     given = list(names)
-    if not given:
-        return []
-    start = number * max(1, len(given) // 3) % len(given)
-    turned = given[start:] + given[:start]
-    return turned[::-1] if number % 2 else turned
+    return random.Random(number).sample(given, len(given))

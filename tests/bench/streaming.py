@@ -19,7 +19,7 @@ from streams.records import Record
 from streams.settings import Settings
 from tests.bench import hosted, paced
 from tests.bench.jobs import CONSUMERS, Lap, Plan, wanted
-from tests.bench.race import ContenderError, Lineup, environment, tell
+from tests.bench.race import ContenderError, Lineup, Process, environment, tell
 from tests.bench.stream import WORKER, StreamError, prepare, streamed, turns_of
 from tests.broker.apache import Node, apache_kafka
 
@@ -123,7 +123,11 @@ def per_message(seen: Sequence[tuple[int, float]]) -> float:
 
 def _measured(stage: Stage, options: argparse.Namespace) -> tuple[dict[str, object], list[str]]:
     lineup, plan = stage.lineup, stage.plan
-    lineup.start(wanted(CONSUMERS, options.only, options.without_peers), lambda process: None)
+
+    def warm(process: Process) -> None:
+        process.ask("score", texts=list(stage.texts[:64]))
+
+    lineup.start(wanted(CONSUMERS, options.only, options.without_peers), warm)
     for number in range(plan.rounds):
         tell(f"stream, round {number + 1} of {plan.rounds}")
         stage.round(number)

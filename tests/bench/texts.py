@@ -12,7 +12,7 @@ EDGES = (4, 8, 12, 16, 24, 32, 48, 64)
 
 def turns(folder: Path = TURNS) -> list[str]:
     """All distinct turns of a folder's *.jsonl, whole calls as well, by any speaker; in the order of files and lines."""
-    rows = (json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in path.open(encoding="utf-8"))
+    rows = (json.loads(line) for path in sorted(folder.glob("*.jsonl")) for line in _lines(path))
     return list(dict.fromkeys(turn["text"] for row in rows for turn in row.get("turns", [row])))
 
 
@@ -30,8 +30,12 @@ def compared(scored: Sequence[str], folder: Path | None, count: int) -> list[str
 
 
 def _texts(path: Path) -> Iterator[str]:
-    with gzip.open(path, "rt", encoding="utf-8") as lines:
-        yield from dict.fromkeys(json.loads(line)["text"] for line in lines)
+    yield from dict.fromkeys(json.loads(line)["text"] for line in _lines(path))
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        yield from lines
 
 
 def histogram(lengths: Iterable[int], edges: Sequence[int] = EDGES) -> dict[str, int]:
