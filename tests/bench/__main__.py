@@ -108,7 +108,7 @@ def measure(options: argparse.Namespace, plan: Plan, folder: Path) -> tuple[dict
         ]
         figures |= flat(rows)
         figures["engine_precision"] = rows[0].laps[-1].more.get("precision") if rows else None
-        shown += lines(rows, lineup.left_out)
+        shown += [f"the engine by default: {figures['engine_precision']}", *lines(rows, lineup.left_out)]
         if not options.without_stream:
             streamed, told = streaming.measure(lineup, plan, texts, options)
             figures |= streamed

@@ -47,7 +47,9 @@ class Contender(Protocol):
 
 
 def serve(inward: Any, outward: Any) -> None:
-    say = lambda answer: print(json.dumps(answer), file=outward, flush=True)  # noqa: E731
+    def say(answer: dict[str, Any]) -> None:
+        print(json.dumps(answer), file=outward, flush=True)
+
     try:
         began, first = time.perf_counter(), json.loads(inward.readline())
         job, setup = Job(**first["job"]), Setup(**first["setup"])

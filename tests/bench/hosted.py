@@ -5,7 +5,7 @@
 Every PERIOD_S a line is added to FILE, [seconds since 1970, {part: processor seconds}]. The parts: "forward", the engine's
 thread of that name; "native", the threads that are not Python's: OpenMP's, which compute beside it, and the tokenizer's, thin
 ones; "tokenize" and "decode", the engine's other two; "loop", the main thread: both agents, Faust, the publishing; "other",
-Python's remaining threads, the noting one among them. So what lies outside of the model is measured, thread by thread, in the
+Python's remaining threads; and the noting one, which does not count. So what lies outside of the model is measured, thread by thread, in the
 very run, and is no difference of two runs.
 """
 
@@ -16,9 +16,11 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-PERIOD_S = 0.2
+PERIOD_S = 0.25
 FILE = "BENCH_THREADS"
-MODEL = ("forward", "native")
+NOTES = "bench-notes"
+NOT_OUTSIDE = ("forward", "native", NOTES)
+KNOWN = ("forward", "tokenize", "decode", NOTES)
 
 Sample = tuple[float, Mapping[str, float]]
 """Seconds since 1970, and the processor seconds that each part has had by then."""
@@ -28,7 +30,7 @@ def part(name: str | None) -> str:
     """What a thread belongs to, by its name in Python; None where Python does not know it."""
     if name is None:
         return "native"
-    return {"MainThread": "loop"}.get(name, name if name in ("forward", "tokenize", "decode") else "other")
+    return {"MainThread": "loop"}.get(name, name if name in KNOWN else "other")
 
 
 def processor_seconds() -> dict[str, float]:
@@ -55,8 +57,8 @@ def spent(samples: Sequence[Sample], begun: float, ended: float) -> dict[str, fl
 
 
 def outside(parts: Mapping[str, float]) -> float:
-    """The processor seconds that are not the model's forward passes."""
-    return sum(seconds for name, seconds in parts.items() if name not in MODEL)
+    """The processor seconds of the worker that are not the model's forward passes."""
+    return sum(seconds for name, seconds in parts.items() if name not in NOT_OUTSIDE)
 
 
 def read(path: Path) -> list[Sample]:
@@ -73,5 +75,5 @@ def note(path: Path) -> None:
 if __name__ == "__main__":
     from streams.cli import main
 
-    threading.Thread(target=note, args=(Path(os.environ[FILE]),), daemon=True).start()
+    threading.Thread(target=note, args=(Path(os.environ[FILE]),), name=NOTES, daemon=True).start()
     main()

@@ -16,7 +16,7 @@ from tests.bench.race import tell
 from tests.bench.stream import judged, prepare, scored, turns_of, worker
 
 SETTLE_S = 3.0
-SHARES = (10, 50, 70, 80)  # percent
+WARM, SHARES = 50, (10, 50, 70, 80)  # percent; the first run is not counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,29 +64,29 @@ def measure(settings: Settings, per_s: float, texts: Sequence[str], seconds: flo
     with worker(settings) as process, closing(KafkaProducer(bootstrap_servers=settings.bootstrap_servers)) as producer:
         judged(settings, 1, process)
         phases, sent = [], 1
-        for share in SHARES:
+        for number, share in enumerate((WARM, *SHARES)):
             rate = max(1.0, per_s * share / 100)
             records = turns_of(texts, math.ceil(rate * (SETTLE_S + seconds) * 1.5) + 50)
             began = time.time()
-            sent += send(settings, producer, records, list(gaps(rate, SETTLE_S + seconds, random.Random(share))), share)
+            sent += send(settings, producer, records, list(gaps(rate, SETTLE_S + seconds, random.Random(number))), number)
             phases.append(Phase(share, began + SETTLE_S, time.time()))
             tell(f"  paced at {share} %: {rate:.0f}/s")
             judged(settings, sent, process)
     segments = [Timed(turn.source.timestamp / 1000, turn.scored_at.timestamp()) for turn in scored(settings)]
-    return merged(figures(phase, segments) for phase in phases)
+    return merged(figures(phase, segments) for phase in phases[1:])
 
 
 def merged(parts: Iterator[Mapping[str, float]]) -> dict[str, float]:
     return {name: value for part in parts for name, value in part.items()}
 
 
-def send(settings: Settings, producer: KafkaProducer, records: Sequence[Record], times: Sequence[float], share: int) -> int:
-    """Sends one record at each of the times; its timestamp is when it was handed to the producer. Returns how many."""
+def send(settings: Settings, producer: KafkaProducer, records: Sequence[Record], times: Sequence[float], run: int) -> int:
+    """Sends one record at each of the times, in calls that no other run has; its timestamp is when it was handed to the producer. Returns how many."""
     began = time.time()
     for at, record in zip(times, records, strict=False):
         if (wait := began + at - time.time()) > 0:
             time.sleep(wait)
-        key = f"{share}-".encode() + (record.key or b"")
+        key = f"{run}-".encode() + (record.key or b"")
         value = (record.value or b"").replace(record.key or b"", key, 1)
         producer.send(settings.topic("segments"), key=key, value=value)
     producer.flush()
