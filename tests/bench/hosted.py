@@ -5,8 +5,8 @@
 Every PERIOD_S a line is added to FILE, [seconds since 1970, {part: processor seconds}]. The parts: "forward", the engine's
 thread of that name; "native", the threads that are not Python's: OpenMP's, which compute beside it, and the tokenizer's, thin
 ones; "tokenize" and "decode", the engine's other two; "loop", the main thread: both agents, Faust, the publishing; "other",
-Python's remaining threads; and the noting one, which does not count. So what lies outside of the model is measured, thread by thread, in the
-very run, and is no difference of two runs.
+Python's remaining threads; "notes", the noting one, which does not count. So what lies outside of the model is measured,
+thread by thread, in the very run, and is no difference of two runs.
 """
 
 import json
@@ -18,7 +18,7 @@ from pathlib import Path
 
 PERIOD_S = 0.25
 FILE = "BENCH_THREADS"
-NOTES = "bench-notes"
+NOTES = "notes"
 NOT_OUTSIDE = ("forward", "native", NOTES)
 KNOWN = ("forward", "tokenize", "decode", NOTES)
 

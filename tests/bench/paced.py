@@ -81,7 +81,8 @@ def merged(parts: Iterator[Mapping[str, float]]) -> dict[str, float]:
 
 
 def send(settings: Settings, producer: KafkaProducer, records: Sequence[Record], times: Sequence[float], run: int) -> int:
-    """Sends one record at each of the times, in calls that no other run has; its timestamp is when it was handed to the producer. Returns how many."""
+    """Sends one record at each of the times, in calls that no other run has; its timestamp is when it was handed to the
+    producer. Returns how many."""
     began = time.time()
     for at, record in zip(times, records, strict=False):
         if (wait := began + at - time.time()) > 0:
