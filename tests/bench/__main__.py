@@ -130,7 +130,7 @@ def race(lineup: Lineup, jobs: Sequence[Job], rounds: int) -> None:
 def options_of(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add, full = parser.add_argument, Plan()
-    add("--quick", action="store_true", help="two minutes, to see that all runs: the figures are no results")
+    add("--quick", action="store_true", help="some three minutes, to see that all runs: the figures are no results")
     add("--texts", type=int, help=f"distinct texts (default: {full.texts})")
     add("--rounds", type=int, help=f"rounds, of which medians are taken (default: {full.rounds})")
     add("--messages", type=int, help=f"messages in each run of the stream (default: {full.messages})")

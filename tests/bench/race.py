@@ -13,12 +13,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from streams.broker import DIE_WITH_PARENT
 from tests.bench.contender import Setup
 from tests.bench.jobs import Job, Lap, order
 
 REPOSITORY = Path(__file__).parents[2]
 PEERS = REPOSITORY / ".venv-bench" / "bin" / "python"
 ANSWER_S = 300.0
+# one that stands still would outlive a bench that was killed
+DYING = [sys.executable, "-I", "-S", "-c", DIE_WITH_PARENT, str(os.getpid())] if sys.platform == "linux" else []
 
 
 class ContenderError(Exception):
@@ -46,7 +49,7 @@ class Process:
         self.job, self.log = job, log
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [python, "-m", "tests.bench.contender"],
+                [*DYING, python, "-m", "tests.bench.contender"],
                 cwd=REPOSITORY,
                 env=environment(setup.threads),
                 stdin=subprocess.PIPE,
