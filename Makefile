@@ -2,6 +2,7 @@
 # https://download.pytorch.org/whl/cpu; unset, pip takes the build that it finds.
 PYTHON ?= python3
 BIN := .venv/bin
+BENCH ?=
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
 .PHONY: demo test check bench bench-load chaos clean
@@ -18,8 +19,9 @@ check: .venv/done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/done
-	$(BIN)/python -m tests.bench
+# everything in some 12 minutes, the peers in an environment of their own; BENCH takes options: make bench BENCH=--quick (--help)
+bench: .venv/done $(if $(findstring --without-peers,$(BENCH)),,.venv-bench/done)
+	$(BIN)/python -m tests.bench $(BENCH)
 
 bench-load: .venv/done
 	$(BIN)/python -m tests.bench.load
@@ -36,5 +38,13 @@ chaos: .venv/done
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[test]"
 	touch .venv/done
 
+# Sees what is in .venv (torch above all), and has before it what the peers need in another version. Where it cannot be made,
+# the bench goes on and says which peers are missing.
+.venv-bench/done: .venv/done tests/bench/requirements.txt
+	rm -rf .venv-bench
+	$(BIN)/python -m venv .venv-bench
+	$(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' > "$$(.venv-bench/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/zz-callpulse.pth"
+	.venv-bench/bin/python -m pip install --quiet --no-deps -r tests/bench/requirements.txt && touch .venv-bench/done || echo "peers cannot be installed here; the bench does without them"
+
 clean:
-	rm -rf .venv build *.egg-info
+	rm -rf .venv .venv-bench build *.egg-info

@@ -1,170 +1,169 @@
-"""`make bench`: the whole stream against the same scorer in a tight loop, side by side in one run.
+"""`make bench`: the engine, its limit, its peers and the whole stream, on the same checkpoint, texts and threads, in one run.
 
-Each round times the two one after the other on the same messages, the bundled calls repeated to --segments:
-loop:   the texts that the policy wants scored, through `scorer.score` in slices of one worker batch, nothing else;
-stream: a worker of its own process reads them from calls.segments, loaded beforehand, until all are scored, judged and
-        committed. It is timed from the end of its first batch on, and without that batch, so its start does not count.
-The ratio of the medians is what the stream keeps of the scorer's speed. Apache Kafka when KAFKA_HOME is set (figures are taken
-there), the embedded broker otherwise (one record a batch: slower).
+Every contender is a process of its own, started once and warm; each round, each has its turn at the same texts, in a changing
+order, and the others stand still meanwhile. Figures are medians of the rounds; no cache anywhere. A contender counts as a peer
+where its scores agree with fp32 (99.5 % of the labels, 0.01 of the score). The whole stream and its delays are measured on
+Apache Kafka, where KAFKA_HOME names a download. Where CALLPULSE_DATA names a folder with dev/*.jsonl.gz, agreement is taken
+on those texts.
 """
 
 import argparse
 import json
 import os
-import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
-from itertools import count, islice
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from kafka import KafkaProducer, TopicPartition
+from tokenizers import Tokenizer
 
 import models
-from models.batching import take
-from models.sentiment import Scorer
-from streams import topics
-from streams.agents import BATCHES, BYTES_A_TOKEN
-from streams.broker import embedded
-from streams.recording import read
-from streams.records import Record, Rejected, Scored, Segment
-from streams.settings import PROFILES, Settings, listed, variable
-from streams.wire import decode, decode_scored
-from tests.broker.apache import apache_kafka
-
-CALLS = Path(__file__).parents[2] / "streams" / "calls"
+from models.report import Agreement, agree
+from models.sentiment import Sentiment
+from streams.settings import Settings
+from tests.bench import streaming
+from tests.bench.contender import Setup
+from tests.bench.jobs import CONSUMERS, JOBS, QUICK, REFERENCE, Job, Plan, wanted
+from tests.bench.race import ContenderError, Lineup, Process, tell
+from tests.bench.table import Calibration, Row, flat, lines
+from tests.bench.texts import bars, compared, drawn, histogram, turns
 
 
-def repeated(segments: int) -> list[Record]:
-    """The bundled calls over and over, each time under other call ids, cut to `segments` messages."""
-
-    def endless() -> Iterator[Record]:
-        for turn in count():
-            for path in sorted(CALLS.glob("*.jsonl")):
-                call_id = f"{path.stem}-{turn}".encode()
-                for record in read(path):
-                    value = (record.value or b"").replace(f'"{path.stem}"'.encode(), b'"%s"' % call_id)
-                    yield replace(record, key=call_id, value=value)
-
-    return list(islice(endless(), segments))
+def folder_of(model: str) -> Path:
+    return Path(models.__file__).parent / "default" if model == "default" else Path(model).expanduser().resolve()
 
 
-def loop_seconds(scorer: Scorer, records: list[Record], settings: Settings) -> float:
-    """The scorer alone, in slices as large as the worker's batches."""
-    pairs = [(decoded, len(r.value or b"") // BYTES_A_TOKEN) for r in records if (decoded := decode(r.value))]
-    texts, begun = [(d.text if _wanted(d, settings) else None, length) for d, length in pairs], time.perf_counter()
-    while texts:
-        size = take((length for _, length in texts), BATCHES * settings.batch_tokens)
-        scorer.score([text for text, _ in texts[:size] if text is not None])
-        texts = texts[size:]
-    return time.perf_counter() - begun
+def calibration_of(folder: Path) -> Calibration:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    names, stored = config["id2label"], config.get("callpulse", {})
+    return Calibration([names[str(index)] for index in range(len(names))], **stored)
 
 
-def _wanted(decoded: Segment | Rejected, settings: Settings) -> bool:
-    return isinstance(decoded, Segment) and settings.policy.skipped(decoded) is None
+def token_lengths(folder: Path, texts: Sequence[str]) -> list[int]:
+    """Special tokens included."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    tokenizer.no_padding()
+    return [len(encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
 
 
-WORKER = (sys.executable, "-m", "streams", "worker")
+@dataclass
+class Compared:
+    """Agreement with the same model in fp32, each text by itself, by transformers."""
+
+    sample: Sequence[str]
+    calibration: Calibration
+    reference: Sequence[Sentiment]
+
+    def of(self, process: Process) -> Agreement:
+        return agree(process.job.name, self.reference, scored(process, self.sample, self.calibration))
 
 
-def stream_per_second(settings: Settings, records: list[Record], command: Sequence[str] = WORKER) -> float:
-    """Messages per second of a worker, from its first scored batch to the last judged and committed message."""
-    with topics.admin(settings) as client:
-        topics.create(client, settings)
-    load(settings, records)
-    with worker(settings, command) as process:
-        judged(settings, len(records), process)
-        ended = time.time()
-    scored_s = Counter(scored_at(settings))
-    begun, first = min(scored_s.items())
-    return (len(records) - first) / (ended - begun)
+def scored(process: Process, texts: Sequence[str], calibration: Calibration) -> list[Sentiment]:
+    answer = process.ask("score", texts=list(texts))
+    return calibration.sentiments(answer["rows"], answer["calibrated"])
 
 
-def judged(settings: Settings, count: int, process: subprocess.Popen[bytes]) -> None:
-    """Returns when the worker has judged and committed so many messages."""
-    with closing(topics.consumer(settings, f"{settings.group}-judge")) as reader:
-        places = [TopicPartition(settings.topic("sentiment"), p) for p in range(settings.partitions)]
-        while sum(reader.committed(place) or 0 for place in places) < count:
-            if process.poll() is not None:
-                sys.exit("the worker stopped; run `callpulse doctor`")
-            time.sleep(0.02)
-
-
-def scored_at(settings: Settings) -> Iterator[float]:
-    """When each message was scored, in seconds since 1970."""
-    for record in topics.tail(settings, settings.topic("sentiment"), follow=False):
-        scored = decode_scored(record.value)
-        assert isinstance(scored, Scored)
-        yield scored.scored_at.timestamp()
-
-
-def load(settings: Settings, records: list[Record]) -> None:
-    one = PROFILES[settings.broker].batch_records == 1
-    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, **({"batch_size": 0} if one else {"linger_ms": 20}))
-    for record in records:
-        producer.send(settings.topic("segments"), key=record.key, value=record.value)
-    producer.flush()
-    producer.close()
-
-
-@contextmanager
-def worker(settings: Settings, command: Sequence[str] = WORKER) -> Iterator[subprocess.Popen[bytes]]:
-    given = {variable(f.name): str(getattr(settings, f.name)) for f in listed()}
-    process = subprocess.Popen(command, env=os.environ | given, stderr=subprocess.DEVNULL)
+def compared_with(setup: Setup, folder: Path, sample: Sequence[str]) -> Compared:
+    calibration = calibration_of(Path(setup.model))
+    tell(f"the reference: {REFERENCE.title}")
+    process = Process(REFERENCE, setup, folder / "reference.log")
     try:
-        yield process
+        return Compared(sample, calibration, scored(process, sample, calibration))
     finally:
-        process.terminate()
-        process.wait(20)
+        process.end()
 
 
-def measure(settings: Settings, segments: int, rounds: int) -> dict[str, object]:
-    records, scorer = repeated(segments), models.load(settings.model, settings.device, budget=settings.batch_tokens)
-    scored = sum(_wanted(decode(record.value), settings) for record in records)
-    scorer.score(["warm up"] * 8)
-    loops, streams = [], []
-    for n in range(rounds):
-        loops.append(segments / loop_seconds(scorer, records, settings))
-        streams.append(stream_per_second(replace(settings, prefix=f"bench-{n}.", group=f"bench-{n}"), records))
-        print(f"round {n + 1} of {rounds}: loop {loops[-1]:.0f}/s, stream {streams[-1]:.0f}/s", file=sys.stderr)
-    loop, stream = statistics.median(loops), statistics.median(streams)
-    return {
-        "segments": segments,
-        "scored": scored,
-        "rounds": rounds,
-        "model": f"{scorer.name} {scorer.revision} {scorer.precision}",
-        "broker": settings.broker,
-        "loop_per_s": round(loop, 1),
-        "stream_per_s": round(stream, 1),
-        "loop_scored_per_s": round(loop * scored / segments, 1),
-        "stream_scored_per_s": round(stream * scored / segments, 1),
-        "ratio": round(stream / loop, 3),
+def measure(options: argparse.Namespace, plan: Plan, folder: Path) -> tuple[dict[str, object], list[str]]:
+    """The flat object, and the lines to print."""
+    texts = drawn(turns(), plan.texts)
+    data = Path(os.environ["CALLPULSE_DATA"]) if os.environ.get("CALLPULSE_DATA") else None
+    setup = Setup(str(folder_of(options.model)), str(folder / "texts.json"), options.threads, Settings().batch_tokens)
+    Path(setup.texts).write_text(json.dumps(texts), encoding="utf-8")
+    lengths, sample = token_lengths(Path(setup.model), texts), compared(texts, data, plan.sample)
+    figures: dict[str, object] = {
+        "distinct_texts": len(texts),
+        "tokens": sum(lengths),
+        "tokens_a_text": round(sum(lengths) / len(texts), 2),
+        "rounds": plan.rounds,
+        "threads": setup.threads,
+        "batch_tokens": setup.budget,
+        "model": options.model,
+        "compared_texts": len(sample),
+        "compared_with": "dev/*.jsonl.gz of CALLPULSE_DATA" if data else "the texts",
     }
+    shown = ["tokens a text, special ones included:", *bars(histogram(lengths)), ""]
+    comparing, agreements = compared_with(setup, folder, sample), dict[str, Agreement]()
+
+    def warm(process: Process) -> None:
+        agreements[process.job.name] = comparing.of(process)
+        process.ask("warm")
+
+    jobs = wanted(JOBS, options.only, options.without_peers)
+    with Lineup(setup, folder) as lineup:
+        lineup.start(jobs, warm)
+        race(lineup, jobs, plan.rounds)
+        rows = [
+            Row(job, lineup.laps[job.name], len(texts), sum(lengths), agreements.get(job.name)) for job in ran(lineup, jobs)
+        ]
+        figures |= flat(rows)
+        figures["engine_precision"] = rows[0].laps[-1].more.get("precision") if rows else None
+        shown += [f"the engine by default: {figures['engine_precision']}", *lines(rows, lineup.left_out)]
+        if not options.without_stream:
+            streamed, told = streaming.measure(lineup, plan, texts, options)
+            figures |= streamed
+            shown += ["", *told]
+        figures |= {f"{name}_left_out": why for name, why in lineup.left_out.items()}
+    return figures, shown
 
 
-def main() -> None:
+def ran(lineup: Lineup, jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if lineup.laps.get(job.name)]
+
+
+def race(lineup: Lineup, jobs: Sequence[Job], rounds: int) -> None:
+    for number in range(rounds):
+        tell(f"round {number + 1} of {rounds}")
+        lineup.round(number, lineup.races([job.name for job in jobs]))
+
+
+def options_of(arguments: Sequence[str] | None) -> tuple[argparse.Namespace, Plan]:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--segments", type=int, default=20_000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--model", default="default")
-    parser.add_argument("--out", type=Path, default=Path("bench.json"))
-    options = parser.parse_args()
-    with ExitStack() as stack:
-        settings = Settings(model=options.model, start="earliest", web_port=0, log_level="warning", cached_texts=0)
-        if home := os.environ.get("KAFKA_HOME"):
-            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            settings = replace(settings, bootstrap_servers=stack.enter_context(apache_kafka(Path(home), folder)).bootstrap)
-        else:
-            settings = replace(settings, bootstrap_servers=stack.enter_context(embedded()), broker="embedded")
-        figures = measure(settings, options.segments, options.rounds)
-    options.out.write_text(json.dumps(figures, indent=1) + "\n")
-    for name, value in figures.items():
-        print(f"{name:<22} {value}")
+    add, full = parser.add_argument, Plan()
+    add("--quick", action="store_true", help="some three minutes, to see that all runs: the figures are no results")
+    add("--texts", type=int, help=f"distinct texts (default: {full.texts})")
+    add("--rounds", type=int, help=f"rounds, of which medians are taken (default: {full.rounds})")
+    add("--messages", type=int, help=f"messages in each run of the stream (default: {full.messages})")
+    add(
+        "--only",
+        type=lambda names: names.split(","),
+        default=[],
+        help="these rows, and engine and bare_forward: pipeline,onnx_int8",
+    )
+    add("--without-peers", action="store_true", help="ours alone")
+    add("--without-stream", action="store_true", help="the model alone, no Kafka")
+    add("--threads", type=int, default=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
+    add("--model", default="default", help="default, or a folder with a checkpoint")
+    add("--out", type=Path, default=Path("bench.json"))
+    given = parser.parse_args(arguments)
+    if unknown := set(given.only) - {job.name for job in (*JOBS, *CONSUMERS)}:
+        parser.error(
+            f"--only: no row is called {', '.join(sorted(unknown))}; there are {', '.join(j.name for j in (*JOBS, *CONSUMERS))}"
+        )
+    base = QUICK if given.quick else full
+    said = {name: value for name in ("texts", "rounds", "messages") if (value := getattr(given, name)) is not None}
+    return given, Plan(**{name: getattr(base, name) for name in Plan.__slots__} | said)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    options, plan = options_of(arguments)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            figures, shown = measure(options, plan, Path(folder))
+    except ContenderError as error:
+        sys.exit(f"make bench: {error}")
+    options.out.write_text(json.dumps(figures, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    print("\n".join(shown))
 
 
 if __name__ == "__main__":

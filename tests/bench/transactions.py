@@ -23,7 +23,7 @@ from kafka import KafkaProducer, TopicPartition
 from streams import topics
 from streams.settings import Settings
 from streams.wire import POSITIONS_KEY, decode_state
-from tests.bench.__main__ import WORKER, judged, repeated, stream_per_second, worker
+from tests.bench.stream import WORKER, judged, repeated, stream_per_second, worker
 from tests.broker.apache import apache_kafka
 
 WITHOUT = """
