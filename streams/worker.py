@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import faust
+import uvloop
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
@@ -254,7 +255,7 @@ def run(settings: Settings, found: Mapping[str, Found], scorer: Scorer | None, j
     130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected."""
     if scorer is not None:
         scorer.score(["warm up"])
-    return asyncio.run(_run(Context(settings, found, frozenset(skip)), scorer, judge))
+    return uvloop.run(_run(Context(settings, found, frozenset(skip)), scorer, judge))
 
 
 async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:

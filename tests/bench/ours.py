@@ -1,11 +1,13 @@
 """callpulse as a contender: the engine, and the bare forward pass that limits it."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import models
 from models.batching import plan
 from models.engine import Engine
+from models.packed import Pending
 from models.transformer import Transformer
 from tests.bench.contender import Setup
 from tests.bench.jobs import Job
@@ -34,22 +36,20 @@ class engine:  # noqa: N801 (named like the other kinds)
 
 
 class bare(engine):  # noqa: N801
-    """The forward passes alone, of rows tokenized and sorted beforehand, batch after batch under the engine's own budget.
-
-    The engine is there, idle: OpenMP waits otherwise where a process has no more threads than the machine has processors
-    (libgomp spins, and sleeps where it has more), and the limit must be measured as the engine computes.
-    """
+    """The forward passes alone, of rows tokenized and sorted beforehand, batch after batch under the engine's own budget, on as
+    many threads as the engine computes on."""
 
     def __init__(self, job: Job, setup: Setup) -> None:
-        super().__init__(job, setup)
-        self.scorer: Transformer = self.engine.scorer  # type: ignore[assignment]
+        self.scorer = _load(job, setup)
+        self.engine = Engine(self.scorer, cache=0)
+        self.threads = ThreadPoolExecutor(self.scorer.replicas, initializer=self.scorer.begin)
         rows, _ = self.scorer.tokenize(setup.read())
         batches = plan([self.scorer.length(row) for row in rows], self.scorer.budget)
         self.batches = [[rows[index] for index in batch] for batch in batches]
 
     def run(self, texts: Sequence[str], told: Any) -> dict[str, Any]:
         """Of all texts of the setup, whatever is given."""
-        for result in [self.scorer.forward(batch) for batch in self.batches]:
-            if wait := getattr(result, "wait", None):  # on CUDA it may still be on its way
-                wait()
+        for result in list(self.threads.map(self.scorer.forward, self.batches)):
+            if isinstance(result, Pending):  # on CUDA it may still be on its way
+                result.wait()
         return {"precision": self.scorer.precision}
