@@ -125,7 +125,7 @@ class Scoring:
     ) -> None:
         self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
         self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
-        self.publisher, self.behind = publisher, behind
+        self.publisher, self.behind, self.mask = publisher, behind, self.settings.mask
         self.engine = Engine(scorer, bound=3 * CAPACITY, cache=self.settings.cached_texts)  # a batch, the next, one given up
         self.model = Model(scorer.name, scorer.revision, scorer.precision)
         self.ahead: list[Begun] = []
@@ -172,7 +172,7 @@ class Scoring:
 
     def _results(self, part: Begun) -> Iterator[tuple[Event, Record, Scored | Rejected]]:
         now = datetime.fromtimestamp(self.clock(), timezone.utc)
-        scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now)))
+        scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now, self.mask)))
         for event, record in zip(part.events, part.records, strict=True):
             yield event, record, SKIPPED if record.place in self.skip else next(scored)
 

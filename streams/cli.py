@@ -105,6 +105,7 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     """
     logs.configure(settings.log_level)
     _check_skip(settings, skip)
+    _ = settings.mask  # what it lacks is told now, not at the first text
     from streams import topics
 
     with topics.admin(settings) as client:
@@ -134,7 +135,7 @@ def _check_skip(settings: Settings, skip: Sequence[str]) -> None:
 
 
 @cli.command(epilog=examples("callpulse demo", "callpulse demo --kill", "callpulse demo --json --speed 0"))
-@takes("bootstrap_servers", "broker", *MODEL, *SECURITY)
+@takes("bootstrap_servers", "broker", *MODEL, "redact", "text", *SECURITY)
 @click.option("--speed", type=click.FloatRange(min=0), default=8.0, show_default=True, help="0: as fast as it goes")
 @click.option("--kill", is_flag=True, help="kill the worker midway and count what was lost or doubled")
 @click.option("--json", "as_json", is_flag=True, help="no view; one summary object on the last line")
@@ -145,6 +146,7 @@ def demo(settings: Settings, speed: float, kill: bool, as_json: bool) -> int:
     """
     from streams import demo as play
 
+    _ = settings.mask
     named = click.get_current_context().params["bootstrap_servers"], os.environ.get("CALLPULSE_BOOTSTRAP_SERVERS")
     return play.run(settings, play.Options(speed=speed, kill=kill, json=as_json, own_broker=not any(named)))
 

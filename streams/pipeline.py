@@ -16,8 +16,12 @@ from streams.alerts import judge, noted, resolve_all
 from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, epoch_ms
 from streams.errors import PoisonError
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
+from streams.redact import kept
 from streams.summary import summarise
 from streams.wire import decode, decode_state, decode_timing, encode
+
+Mask = Callable[[str], str]
+"""What becomes of a text before it leaves the worker: kept, redact or hidden of streams.redact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +69,13 @@ def assemble(reading: Reading, results: Sequence[Result], stamp: "Stamp") -> lis
 
 
 def score(
-    records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime]
+    records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime], mask: Mask = kept
 ) -> list[Scored | Rejected]:
     """One result a record, in order: decode everything, score in one call what the policy wants scored. `clock` is read once,
     when the scores are there."""
     reading = read(records, policy)
     results = scorer.score(reading.texts) if reading.texts else []
-    return assemble(reading, results, Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock()))
+    return assemble(reading, results, Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock(), mask))
 
 
 T = TypeVar("T")
@@ -87,11 +91,12 @@ def at(record: Record, act: Callable[..., T], *arguments: object) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What all segments of a batch share."""
+    """What all segments of a batch share; `mask` is what becomes of a text once it is scored."""
 
     topic_id: str
     model: Model
     now: datetime
+    mask: Mask = kept
 
 
 def _assembled(
@@ -105,6 +110,7 @@ def _assembled(
     return Scored(
         **{name: getattr(segment, name) for name in _SEGMENT_FIELDS},
         segment_id=segment.segment_id or (place if segment.type == "segment" else None),
+        text=stamp.mask(segment.text),
         source=Source(stamp.topic_id, record.partition, record.offset, record.timestamp),
         scored_at=stamp.now,
         model=stamp.model,
@@ -114,7 +120,7 @@ def _assembled(
     )
 
 
-_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name != "segment_id")
+_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name not in ("segment_id", "text"))
 
 
 def _rounded(s: ModelSentiment) -> Sentiment:
@@ -144,14 +150,26 @@ def _bounded(scored: Scored) -> Scored:
     return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
 
 
+def _masked(scored: Scored, mask: Mask) -> Scored:
+    text = mask(scored.text)
+    return scored if text == scored.text else replace(scored, text=text)
+
+
+def _quiet(call: Conversation, mask: Mask) -> Conversation:
+    """A state that may have been stored by a worker that masked less."""
+    return replace(call, recent=tuple(replace(turn, text=mask(turn.text)) for turn in call.recent))
+
+
 OPEN = 512  # states kept as objects: as many as one batch of the judge can touch
 
 
 class States(MutableMapping[str, Conversation]):
     """The states of calls by id. The last that were touched are objects; the others stay encoded, as on calls.state: a third of
-    the memory, a ninth of the time to load, and nothing for the garbage collector to walk through."""
+    the memory, a ninth of the time to load, and nothing for the garbage collector to walk through. What the calls have said
+    goes through `mask`."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: Mask = kept) -> None:
+        self._mask = mask
         self._open: dict[str, Conversation] = {}
         self._encoded: dict[str, bytes] = {}
 
@@ -161,7 +179,7 @@ class States(MutableMapping[str, Conversation]):
 
     def __getitem__(self, call_id: str) -> Conversation:
         call = self._open.get(call_id)
-        self[call_id] = call = call or decode_state(self._encoded[call_id])
+        self[call_id] = call = call or _quiet(decode_state(self._encoded[call_id]), self._mask)
         return call
 
     def __setitem__(self, call_id: str, call: Conversation) -> None:
@@ -186,15 +204,21 @@ class Calls:
     """The calls of one judged partition: their states, how far each source partition is judged, and what is due.
 
     A source partition ("lane") has a clock: the highest timestamp of its records. Before a record is judged, everything
-    due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives.
+    due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives. What
+    was said goes through `mask` first: calls.sentiment may hold what a scorer wrote that masked less.
     """
 
     def __init__(
-        self, limits: Limits, partitions: int, states: Iterable[Conversation] = (), positions: Positions | None = None
+        self,
+        limits: Limits,
+        partitions: int,
+        states: Iterable[Conversation] = (),
+        positions: Positions | None = None,
+        mask: Mask = kept,
     ) -> None:
         self.limits = limits
         self.partitions = partitions
-        self.calls = States()
+        self.mask, self.calls = mask, States(mask)
         self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
         self.timers: dict[str, list[tuple[int, str]]] = {}
         self.scheduled: dict[tuple[str, str], int] = {}
@@ -236,6 +260,7 @@ class Calls:
         before = self.calls.get(scored.call_id)
         if before is not None and before.status == "closed":
             return Rejected("call_ended", "the call's summary has been published")
+        scored = _masked(scored, self.mask)
         after = advance(before, scored)
         alerts = judge(before, after, scored)
         outcome.alerts += alerts

@@ -4,6 +4,8 @@ What is promised: of seven or more digits in a row (in numerals as `numerals.RUN
 were said one by one; dates and amounts with thousands separators stay. Which placeholder is put for them is a
 guess: card numbers by Luhn's check, bank accounts by IBAN's (both python-stdnum), telephone numbers by their countries' plans
 (phonenumbers), else by the words before it. Names and addresses stay: nothing here knows them.
+
+A mask is what is done to each text before it leaves the worker: `kept`, `redact` or `hidden`.
 """
 
 import re
@@ -15,37 +17,50 @@ from streams.numerals import FLAGS, RUN, Digits, said
 LONG = 7  # digits
 SINGLE = 4  # digits said one by one: what a caller spells out is a number of something, not how many
 CARD = range(13, 20)  # digits of a card number, ISO/IEC 7812
-REGIONS = ("KR", "US", "GB")
-"""Whose numbering plans a telephone number without a country code is looked for in."""
+REGIONS = {"KR": re.compile(r"0|1\d{7}$"), "US": re.compile(r"1?\d{10}$"), "GB": re.compile("0")}
+"""Whose numbering plans a telephone number without a country code is looked for in, and how it begins there when dialled."""
 
 _WRITTEN_EMAIL = r"(?<![\w.%+-])[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+"
 _SPELT = r"(?:(?:[a-z]|[a-z0-9]+[ ](?:dot|underscore|dash|hyphen)|\d+)[ ])"
-_ENGLISH_EMAIL = rf"\b{_SPELT}*[a-z0-9]+[ ]at[ ][a-z0-9-]+(?:[ ]dot[ ][a-z0-9-]+)*[ ]dot[ ](?:com|net|org|edu|gov|io|co|uk|kr|ie|eu)\b"
+_ENDS = "(?:com|net|org|edu|gov|io|co|uk|kr|ie|eu)"
+_ENGLISH_EMAIL = rf"(?<![a-z0-9.-]){_SPELT}{{0,40}}[a-z0-9]+[ ]at[ ][a-z0-9-]+(?:[ ]dot[ ][a-z0-9-]+)*[ ]dot[ ]{_ENDS}\b"
 _LETTERS = (
-    "에이치|에이|비|씨|디|이|에프|지|아이|제이|케이|엘|엠|엔|오|피|큐|알|에스|티|유|브이|더블유|엑스|와이|제트|"
-    "공|영|일|삼|사|육|칠|팔|구|점|닷|언더바|하이픈"
+    "(?:에이치|에이|비|씨|디|이|에프|지|아이|제이|케이|엘|엠|엔|오|피|큐|알|에스|티|유|브이|더블유|엑스|와이|제트|"
+    "공|영|일|삼|사|육|칠|팔|구|점|닷|언더바|하이픈)"
 )
+_POINT = r"[ ]?(?:점|닷|쩜|\.)[ ]?"
 _KOREAN_EMAIL = (
-    rf"(?<![가-힣a-z0-9])(?:(?:(?:{_LETTERS})+|[a-z0-9._-]+)[ ])*[가-힣a-z0-9._-]+[ ]?(?:골뱅이|앳)[ ]?"
-    r"(?:[가-힣a-z0-9]+[ ]?(?:점|닷|쩜|\.)[ ]?)+(?:컴|콤|넷|씨오|케이알|com|net|co|kr)(?:[ ]?(?:점|닷|쩜|\.)[ ]?(?:케이알|kr))?"
+    rf"(?<![가-힣a-z0-9._-])(?:(?:{_LETTERS}+|[a-z0-9._-]+)[ ]){{0,40}}[가-힣a-z0-9._-]+[ ]?(?:골뱅이|앳)[ ]?"
+    rf"(?:[가-힣a-z0-9]+{_POINT})+(?:컴|콤|넷|씨오|케이알|com|net|co|kr)(?:{_POINT}(?:케이알|kr))?"
 )
 _EMAIL = re.compile(f"{_WRITTEN_EMAIL}|{_ENGLISH_EMAIL}|{_KOREAN_EMAIL}", FLAGS)
 _AT = re.compile("@|\\bat\\b|골뱅이|앳", re.IGNORECASE)
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
-_DATE = rf"(?:{_YEAR}(?P<s>[-./])[ ]?{_MONTH}(?P=s)[ ]?{_DAY}|(?:{_DAY}(?P<t>[-./]){_MONTH}|{_MONTH}(?P<u>[-./]){_DAY})[-./]{_YEAR})"
+_SLASHED = rf"(?:{_DAY}[-./]{_MONTH}|{_MONTH}[-./]{_DAY})[-./]{_YEAR}"
+_DATE = rf"(?:{_YEAR}(?P<s>[-./])[ ]?{_MONTH}(?P=s)[ ]?{_DAY}|{_SLASHED})"
 _AMOUNT = r"\d{1,3}(?:,\d{3}){1,3}(?:\.\d{1,2})?"
 _KEPT = rf"(?<![\d.,/-])(?:{_DATE}|{_AMOUNT})(?!\d|[-./,]\d)"
 _NUMBERS = re.compile(rf"(?P<kept>{_KEPT})|(?P<plus>\+|\bplus[ ]|플러스[ ])?(?P<run>{RUN})", FLAGS)
 
 _WORDS = {
-    "account": re.compile(r"\b(?:account|iban|sort code|routing|bank)\b|계좌|통장|은행|농협|입금", re.IGNORECASE),
+    "account": re.compile(r"\b(?:account|iban|sort code|routing|bank)\b|계좌|통장|은행|농협|금고|입금", re.IGNORECASE),
     "card": re.compile(r"\b(?:card|visa|mastercard|amex)\b|카드", re.IGNORECASE),
     "phone": re.compile(
         r"\b(?:phone|telephone|mobile|cell|call|ring|reach|text|tel)\b|전화|휴대폰|핸드폰|연락|문자", re.IGNORECASE
     ),
 }
+
+
+def kept(text: str) -> str:
+    """The text as it is."""
+    return text
+
+
+def hidden(_: str) -> str:
+    """Nothing of it."""
+    return ""
 
 
 def prepare() -> None:
@@ -91,27 +106,34 @@ def _kind(number: Digits, international: bool, before: str) -> str:
     """What the digits are, by their own check first, then by the last telling word before them."""
     from stdnum import luhn
 
-    digits = number.digits
-    if len(digits) in CARD and luhn.is_valid(digits):
+    digits, told = number.digits, _told(before)
+    if len(digits) < LONG:
+        return "number"
+    if told == "account":
+        return "account"
+    if len(digits) in CARD and (told == "card" or luhn.is_valid(digits)):
         return "card"
-    last = {name: max((m.end() for m in words.finditer(before)), default=-1) for name, words in _WORDS.items()}
-    told = max(last, key=lambda name: last[name])
-    if last[told] >= 0 and len(digits) >= LONG and told != "phone" and (told == "account" or len(digits) >= 12):
-        return told
-    if _is_phone(digits, international) or (told == "phone" and last[told] >= 0 and len(digits) >= LONG):
-        return "phone"
-    return "number"
+    return "phone" if told == "phone" or _is_phone(digits, international) else "number"
+
+
+def _told(before: str) -> str:
+    """The kind of number that the last telling word announces; "" where there is none."""
+    ends = {name: max((word.end() for word in words.finditer(before)), default=0) for name, words in _WORDS.items()}
+    last = max(ends, key=lambda name: ends[name])
+    return last if ends[last] else ""
 
 
 @lru_cache(maxsize=1024)
 def _is_phone(digits: str, international: bool) -> bool:
+    """Whether a country's plan has this number."""
+    regions = [region for region, dialled in REGIONS.items() if dialled.match(digits)]
+    return _valid("+" + digits, None) if international else any(_valid(digits, region) for region in regions)
+
+
+def _valid(number: str, region: str | None) -> bool:
     import phonenumbers
 
-    for region in (None,) if international else REGIONS:
-        try:
-            number = phonenumbers.parse("+" + digits if international else digits, region)
-        except phonenumbers.NumberParseException:
-            continue
-        if phonenumbers.is_valid_number(number):
-            return True
-    return False
+    try:
+        return phonenumbers.is_valid_number(phonenumbers.parse(number, region))
+    except phonenumbers.NumberParseException:
+        return False

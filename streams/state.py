@@ -49,7 +49,7 @@ async def load(settings: Settings, partition: int, partitions: int) -> Calls:
             f"{place.topic} was written with {positions.partitions} partitions and now has {partitions}: let the worker drain, "
             "then start afresh with a new --prefix"
         )
-    calls = Calls(settings.limits, partitions, positions=positions)
+    calls = Calls(settings.limits, partitions, positions=positions, mask=settings.mask)
     while newest:
         calls.load([newest.popitem()[1] for _ in range(min(STEP, len(newest)))])
         await asyncio.sleep(0)

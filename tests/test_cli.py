@@ -36,6 +36,8 @@ OTHER = {
     "cached_texts": "0",
     "score_speakers": "customer",
     "score_partials": "True",
+    "redact": "True",
+    "text": "False",
     "grace_s": "1.5",
     "voice_silence_s": "60",
     "chat_silence_s": "61",
@@ -134,8 +136,8 @@ def given(capture: list[Settings]) -> click.Command:
 
 def test_every_setting_can_be_given_by_flag_and_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(OTHER) == {f.name for f in fields(Settings)}
-    switches = {"create_topics", "score_partials"}
-    flags = [part for name, text in OTHER.items() for part in ([flag(name)] if name in switches else [flag(name), text])]
+    switches = {name: [flag(name)] for name in ("create_topics", "score_partials", "redact")} | {"text": ["--no-text"]}
+    flags = [part for name, text in OTHER.items() for part in switches.get(name, [flag(name), text])]
     got: list[Settings] = []
     given(got).main(flags, standalone_mode=False)
     for name, text in OTHER.items():
