@@ -14,13 +14,13 @@ def _numbered(words: str, first: int) -> dict[str, str]:
     return {word: str(number) for number, word in enumerate(words.split(), first)}
 
 
-def _any(words: Iterable[str]) -> str:
+def any_of(words: Iterable[str]) -> str:
     """A pattern that prefers the longest."""
     return "(?:" + "|".join(sorted(words, key=len, reverse=True)) + ")"
 
 
-def _any_of(words: str) -> str:
-    return _any(words.split())
+def _words(words: str) -> str:
+    return any_of(words.split())
 
 
 UNITS = dict.fromkeys(("oh", "o", "nought", "naught"), "0") | _numbered("zero one two three four five six seven eight nine", 0)
@@ -31,31 +31,31 @@ SINO = dict(zip("공영빵일이삼사오육륙칠팔구", "0001234566789", stri
 NATIVE = _numbered("하나 둘 셋 넷 다섯 여섯 일곱 여덟 아홉", 1)
 POWERS = {"천": 1000, "백": 100, "십": 10}
 
-_UNIT, _TEEN, _TEN = _any(UNITS), _any(TEENS), _any(TENS)
+_UNIT, _TEEN, _TEN = any_of(UNITS), any_of(TEENS), any_of(TENS)
 _BELOW = rf"(?:{_TEEN}|{_TEN}(?:[ -]{_UNIT})?)"
 _ENGLISH = rf"""(?<![a-z])(?:
-    (?P<times>{_any(TIMES)})[ -](?P<repeated>{_UNIT}) | (?P<hundreds>{_UNIT})[ ]hundred(?:[ ](?:and[ ])?(?P<rest>{_BELOW}))? |
+    (?P<times>{any_of(TIMES)})[ -](?P<repeated>{_UNIT}) | (?P<hundreds>{_UNIT})[ ]hundred(?:[ ](?:and[ ])?(?P<rest>{_BELOW}))? |
     (?P<below>{_BELOW}) | (?P<unit>{_UNIT}) )(?![a-z])"""
 _PLACE = "[일이삼사오육륙칠팔구]"
 # After a digit that ends in a consonant, 이 before 요 is the copula and no two: 칠칠이요 is "77", 사이요 "42".
 _COPULA = r"(?<=[공영일삼육륙칠팔]이)(?:요|에요|예요|고|고요|구요|죠|네요|거든요|라고|라고요)(?![가-힣])"
 _MAGNITUDE = rf"(?=[{''.join(SINO)}]*[천백십])(?:{_PLACE}?천)?(?:{_PLACE}?백)?(?:{_PLACE}?십)?{_PLACE}?"
 _DIGIT = "[" + "".join(SINO).replace("이", "") + "]"
-_READ_OUT = rf"(?:{_DIGIT}|이(?!{_COPULA})|{_any(NATIVE)})"
+_READ_OUT = rf"(?:{_DIGIT}|이(?!{_COPULA})|{any_of(NATIVE)})"
 # What may follow a number within its word: particles, the copula, and what ends a line of dictation.
-_ENDING = _any_of(
+_ENDING = _words(
     "요 이요 이에요 예요 에요 입니다 이고요 이고 고요 구요 이구요 에 에는 에서 국에 국 번 번에 번이요 번이에요 번입니다 "
     "번이고요 다시 의 은 는 이 가 을 를 로 으로 하고 이랑 랑 인데요 인데 이거든요 거든요 이라고 라고 이라고요 까지 부터 죠 "
     "이죠 네요 이네요 맞아요 맞죠 이었어요 였어요"
 )
-_GOING_ON = _any_of("에 국에 국 번에 다시 요 이요 에요 이에요 예요 이고 고 이고요 고요 구요 하고")
+_GOING_ON = _words("에 국에 국 번에 다시 요 이요 에요 이에요 예요 이고 고 이고요 고요 구요 하고")
 """Those of them behind which the same number goes on: 에서, 부터 and 까지 lead to another."""
 # Five digits in a row are a number wherever they stand; fewer only where a word begins and ends with them.
 _KOREAN = rf"""(?P<glued>{_READ_OUT}{{5,}}) | (?<![가-힣\d])(?:(?P<magnitude>{_MAGNITUDE})|(?P<read>{_READ_OUT}+))
     (?={_ENDING}?(?![가-힣]))"""
 _NUMERAL = rf"(?:(?P<written>\d+)|{_ENGLISH}|{_KOREAN})"
 _MARKS = r"[\s\-‐-―.,/()+·~_\#*?]*"
-_FILLERS = _any_of(
+_FILLERS = _words(
     "um uh uhm er erm ah dash hyphen slash stroke dot then comma space plus "
     "어 음 그 저 다시 하이픈 대시 에 그다음 그다음에 그다음은 다음에 뒤에 그리고 또 콤마 슬래시"
 )

@@ -12,7 +12,7 @@ import re
 from functools import lru_cache
 
 from streams.errors import SettingsError
-from streams.numerals import FLAGS, RUN, Digits, said
+from streams.numerals import FLAGS, RUN, TEENS, TENS, UNITS, Digits, any_of, said
 
 LONG = 7  # digits
 SINGLE = 4  # digits said one by one: what a caller spells out is a number of something, not how many
@@ -21,16 +21,19 @@ REGIONS = {"KR": re.compile(r"0|1\d{7}$"), "US": re.compile(r"1?\d{10}$"), "GB":
 """Whose numbering plans a telephone number without a country code is looked for in, and how it begins there when dialled."""
 
 _WRITTEN_EMAIL = r"(?<![\w.%+-])[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+"
-_SPELT = r"(?:(?:[a-z]|[a-z0-9]+[ ](?:dot|underscore|dash|hyphen)|\d+)[ ])"
+_COUNT = any_of((*UNITS, *TEENS, *TENS, r"\d+"))
+_SPELT = rf"(?:(?:[a-z]|{_COUNT}|[a-z0-9]+[ ](?:dot|underscore|dash|hyphen))[ ])"
 _ENDS = "(?:com|net|org|edu|gov|io|co|uk|kr|ie|eu)"
-_ENGLISH_EMAIL = rf"(?<![a-z0-9.-]){_SPELT}{{0,40}}[a-z0-9]+[ ]at[ ][a-z0-9-]+(?:[ ]dot[ ][a-z0-9-]+)*[ ]dot[ ]{_ENDS}\b"
+_DOMAIN = rf"[a-z0-9-]+(?:[ ](?:dot|dash|hyphen)[ ][a-z0-9-]+)*[ ]dot[ ]{_ENDS}\b"
+_ENGLISH_EMAIL = rf"(?<![a-z0-9.'-]){_SPELT}{{0,40}}[a-z0-9]+(?:[ ]{_COUNT}){{0,4}}[ ]at[ ]{_DOMAIN}"
 _LETTERS = (
     "(?:에이치|에이|비|씨|디|이|에프|지|아이|제이|케이|엘|엠|엔|오|피|큐|알|에스|티|유|브이|더블유|엑스|와이|제트|"
     "공|영|일|삼|사|육|칠|팔|구|점|닷|언더바|하이픈)"
 )
 _POINT = r"[ ]?(?:점|닷|쩜|\.)[ ]?"
+_KOREAN_SPELT = rf"(?:(?:{_LETTERS}+|[a-z0-9._-]+|[가-힣]+[ ](?:점|닷|쩜|언더바|하이픈))[ ])"
 _KOREAN_EMAIL = (
-    rf"(?<![가-힣a-z0-9._-])(?:(?:{_LETTERS}+|[a-z0-9._-]+)[ ]){{0,40}}[가-힣a-z0-9._-]+[ ]?(?:골뱅이|앳)[ ]?"
+    rf"(?<![가-힣a-z0-9._-]){_KOREAN_SPELT}{{0,40}}[가-힣a-z0-9._-]+[ ]?(?:골뱅이|앳)[ ]?"
     rf"(?:[가-힣a-z0-9]+{_POINT})+(?:컴|콤|넷|씨오|케이알|com|net|co|kr)(?:{_POINT}(?:케이알|kr))?"
 )
 _EMAIL = re.compile(f"{_WRITTEN_EMAIL}|{_ENGLISH_EMAIL}|{_KOREAN_EMAIL}", FLAGS)

@@ -17,12 +17,13 @@ ROUNDS = 5
 
 
 def main() -> None:
-    found = sum(redact(text) == expected for text, expected in MASKED.items())
-    print(
-        f"masked as it should be: {found} of {len(MASKED)}; left as it should be: {sum(redact(t) == t for t in KEPT)} of {len(KEPT)}"
+    masked, left = (
+        sum(redact(text) == want for text, want in pairs) for pairs in (MASKED.items(), zip(KEPT, KEPT, strict=True))
     )
+    print(f"masked as it should be: {masked} of {len(MASKED)}; left as it should be: {left} of {len(KEPT)}")
     for name in ("turns_en_dev", "turns_ko_dev"):
-        turns = [json.loads(line)["text"] for line in (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = (DATA / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()
+        turns = [json.loads(line)["text"] for line in lines]
         changed = [(turn, masked) for turn in turns if (masked := redact(turn)) != turn]
         began = time.perf_counter()
         for _ in range(ROUNDS):
