@@ -179,7 +179,7 @@ class Alert:
     severity: Severity
     call_id: str
     at_ms: int
-    at: datetime
+    at: Time
     at_source: AtSource
     reason: str
     evidence: tuple[Evidence, ...] = ()
@@ -226,8 +226,8 @@ class Summary:
 
     call_id: str
     channel: str
-    started_at: datetime
-    ended_at: datetime
+    started_at: Time
+    ended_at: Time
     at_source: AtSource
     ended_by: Literal["end", "silence"]
     reason: str | None

@@ -222,6 +222,11 @@ def decode_summary(value: bytes) -> Summary:
     return _summary.decode(value)
 
 
+def schema_id(schema: str) -> str:
+    """The `$id` of the JSON Schema that `streams.contract` makes for what names this schema."""
+    return f"urn:callpulse:schema:{schema}"
+
+
 def cloud_event(record: Alert | Summary) -> list[Header]:
     """The CloudEvents 1.0 binary binding for Kafka; `ce_id` is what consumers de-duplicate by."""
     if isinstance(record, Alert):
@@ -235,7 +240,7 @@ def cloud_event(record: Alert | Summary) -> list[Header]:
         "ce_source": "callpulse",
         "ce_subject": record.call_id,
         "ce_time": at.isoformat().replace("+00:00", "Z"),
-        "ce_dataschema": f"urn:callpulse:schema:{record.schema}",
+        "ce_dataschema": schema_id(record.schema),
         "content-type": "application/json",
     }
     return [(name, value.encode()) for name, value in fields.items()]
