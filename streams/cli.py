@@ -463,6 +463,23 @@ def doctor(settings: Settings, as_json: bool) -> int:
     return 1 if failed else 0
 
 
+@cli.command(epilog=examples("callpulse contract", "callpulse contract callpulse.alert.v1 > alert.schema.json"))
+@click.argument("name", default="asyncapi")
+def contract(name: str) -> int:
+    """Print the AsyncAPI document of the topics, or the JSON Schema of a message by its NAME.
+
+    A message names its schema in `schema`; the CloudEvents header ce_dataschema is the schema's $id. The documents lie in the
+    package, in streams/schemas.
+    """
+    from streams import contract as documents
+
+    names = [file.removesuffix(".json") for file in documents.documents()]
+    if name not in names:
+        raise SettingsError(f"{name!r} is none of {', '.join(names)}")
+    click.echo(documents.shipped(name), nl=False)
+    return 0
+
+
 @contextmanager
 def progress(verb: str) -> Iterator[Callable[[], None]]:
     """A counter on a terminal's standard error; silent elsewhere."""

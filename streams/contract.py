@@ -1,8 +1,8 @@
 """The contract as documents: a JSON Schema for each record, and an AsyncAPI 3 document of the topics. Pure but for `write`.
 
 They lie in streams/schemas/ as part of the package; `python -m streams.contract` writes them anew from the records, and a test
-holds the two equal. An output's schema says what callpulse writes; all of its fields are always there, those that are not
-required came later than version 1.0. The input's says what is accepted: whatever it takes, the worker takes, too.
+holds the two equal. An output's schema says what callpulse writes; all of its fields are always there, required or not. The
+input's says what is accepted; limits in bytes, and that an end is not before its start, no schema can say.
 """
 
 import json

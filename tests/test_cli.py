@@ -323,6 +323,14 @@ def test_what_would_be_rejected_is_exit_code_1_and_told_without_what_was_said(
         assert done.out.splitlines()[-1] == "4 messages of 1 calls, 3 would be rejected"
 
 
+def test_contract_prints_a_document_by_its_name(call: Call) -> None:
+    assert json.loads(call("contract").out)["asyncapi"] == "3.0.0"
+    assert json.loads(call("contract", "callpulse.alert.v1").out)["$id"] == "urn:callpulse:schema:callpulse.alert.v1"
+    done = call("contract", "callpulse.alert.v2")
+    assert (done.code, done.out) == (2, "")
+    assert "callpulse.alert.v1" in done.err
+
+
 def test_doctor_without_a_broker_is_exit_code_1_and_still_looks_at_the_model(call: Call) -> None:
     done = call("doctor", "--json", "--model", "lexicon", "--bootstrap-servers", NOBODY)
     checks = [json.loads(line) for line in done.out.splitlines()]
