@@ -14,7 +14,6 @@ from typing import Any, get_args
 import msgspec
 
 from streams import __version__
-from streams.conversation import Conversation, Positions
 from streams.records import Alert, Reason, Scored, Segment, Summary
 from streams.rejected import NAMES
 from streams.settings import Settings
@@ -30,15 +29,13 @@ OUTPUTS: Mapping[str, type] = {
     "callpulse.alert.v1": Alert,
     "callpulse.summary.v1": Summary,
 }
-STATES: Mapping[str, type] = {"callpulse.state.v1": Conversation, "callpulse.positions.v1": Positions}
-"""What callpulse writes for itself and for consoles: its shape may change with a release."""
 SHORT = ("segment_id", "participant_id", "language", "channel", "reason")
 KAFKA = {"bindingVersion": "0.5.0"}
 CLOUD_EVENT = ("specversion", "id", "type", "source", "subject", "time", "dataschema")
 
 
 def schema(name: str) -> Schema:
-    """The JSON Schema of a message by its name: callpulse.segment.v1 or one of OUTPUTS and STATES."""
+    """The JSON Schema of a message by its name: callpulse.segment.v1 or one of OUTPUTS."""
     body = _input() if name == INPUT else _output(name)
     return {"$schema": DIALECT, "$id": schema_id(name)} | body
 
@@ -52,7 +49,7 @@ def _generated(record: type) -> Schema:
 
 
 def _output(name: str) -> Schema:
-    body = _generated({**OUTPUTS, **STATES}[name])
+    body = _generated(OUTPUTS[name])
     body["properties"]["schema"] = {"const": name}
     return body
 
@@ -94,7 +91,7 @@ def asyncapi() -> Schema:
             }
             for topic in TOPICS
         },
-        "components": {"messages": {n: _message(n) for names in PAYLOADS.values() for n in names} | {"rejected": _REJECTED}},
+        "components": {"messages": {n: _message(n) for names in PAYLOADS.values() for n in names} | _FREE},
     }
 
 
@@ -103,7 +100,7 @@ TOPICS = {
     "sentiment": "Every valid input with its sentiment.",
     "alerts": "Events in the life of an alert. De-duplicate by the header ce_id.",
     "summaries": "A call that is over. De-duplicate by the header ce_id.",
-    "state": "The state of each live call, and how far its partition is judged. Compacted; its shape may change.",
+    "state": "The state of each live call, and how far its partition is judged: callpulse's own, its shape may change.",
     "rejected": "Bad input: key, value and headers as they were, then headers that say where it was found and why it is there.",
 }
 PAYLOADS: Mapping[str, Sequence[str]] = {
@@ -111,10 +108,10 @@ PAYLOADS: Mapping[str, Sequence[str]] = {
     "sentiment": ("callpulse.sentiment.v1",),
     "alerts": ("callpulse.alert.v1",),
     "summaries": ("callpulse.summary.v1",),
-    "state": tuple(STATES),
+    "state": (),
     "rejected": (),
 }
-"""The messages of each topic; those of calls.rejected may be anything."""
+"""The messages of each topic that have a schema; calls.rejected may hold anything, and calls.state is callpulse's own."""
 
 
 def _channel(topic: str, about: str) -> Schema:
@@ -129,8 +126,6 @@ def _channel(topic: str, about: str) -> Schema:
 def _message(name: str) -> Schema:
     key = {"type": "string", "description": "call_id in UTF-8"}
     message: Schema = {"name": name, "payload": {"$ref": f"./{name}.json"}}
-    if name == "callpulse.positions.v1":
-        key = {"type": "string", "description": "the byte 255, then `positions`: no call can have it"}
     if name in ("callpulse.alert.v1", "callpulse.summary.v1"):
         message["headers"] = _headers(*(f"ce_{attribute}" for attribute in CLOUD_EVENT), "content-type")
         message["headers"]["properties"] |= {"ce_type": {"const": name}, "ce_dataschema": {"const": schema_id(name)}}
@@ -141,13 +136,13 @@ def _headers(*names: str) -> Schema:
     return {"type": "object", "properties": {name: {"type": "string"} for name in names}, "required": list(names)}
 
 
-_REJECTED: Schema = {"name": "rejected", "headers": _headers(*NAMES)}
-_REJECTED["headers"]["properties"]["callpulse-reason"] = {"enum": sorted(get_args(Reason))}
+_FREE: Schema = {"state": {"name": "state"}, "rejected": {"name": "rejected", "headers": _headers(*NAMES)}}
+_FREE["rejected"]["headers"]["properties"]["callpulse-reason"] = {"enum": sorted(get_args(Reason))}
 
 
 def documents() -> dict[str, str]:
     """Every document by the name of its file."""
-    made = {name: schema(name) for name in (INPUT, *OUTPUTS, *STATES)} | {"asyncapi": asyncapi()}
+    made = {name: schema(name) for name in (INPUT, *OUTPUTS)} | {"asyncapi": asyncapi()}
     return {f"{name}.json": json.dumps(document, ensure_ascii=False, indent=2) + "\n" for name, document in made.items()}
 
 

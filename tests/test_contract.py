@@ -7,21 +7,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import event, folded, scored
+from builders import event, scored
 from compatibility import Schema, broken
 from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from test_live import alert, summary
 
-from streams.contract import FOLDER, INPUT, OUTPUTS, STATES, asyncapi, documents, schema, shipped, write
-from streams.conversation import Limits, Position, Positions
+from streams.contract import FOLDER, INPUT, OUTPUTS, asyncapi, documents, schema, shipped, write
+from streams.conversation import Limits
 from streams.pipeline import judged
 from streams.records import Alert, Record, Rejected, Segment, Summary
 from streams.wire import cloud_event, decode, encode, rejection
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*/*.json"))
-NAMES = (INPUT, *OUTPUTS, *STATES)
+NAMES = (INPUT, *OUTPUTS)
 
 
 def valid(name: str, value: object) -> bool:
@@ -57,7 +57,6 @@ def records() -> Iterator[Any]:
     assert {a.event for a in outcome.alerts} >= {"open", "resolve"}
     yield from [*turns, event(9, "end"), *outcome.alerts, *outcome.summaries]
     yield from [alert(), summary(), alert(call_url="https://crm.example/1"), summary(score=None, reason=None)]
-    yield from [folded(turns), Positions(4, {"t:0": Position(1, 2)})]
 
 
 def test_what_callpulse_writes_is_valid_and_has_no_field_that_the_schema_lacks() -> None:
@@ -67,7 +66,7 @@ def test_what_callpulse_writes_is_valid_and_has_no_field_that_the_schema_lacks()
         assert [error.message for error in Draft202012Validator(schema(value["schema"])).iter_errors(value)] == []
         assert value.keys() == schema(value["schema"])["properties"].keys()
         seen.add(value["schema"])
-    assert seen == {*OUTPUTS, *STATES}
+    assert seen == OUTPUTS.keys()
 
 
 @pytest.mark.parametrize("record", [alert(), summary()])
