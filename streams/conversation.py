@@ -11,11 +11,14 @@ from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 from streams.records import LONGEST_MS, AtSource, Evidence, Label, RuleRef, Scalar, Scored, Severity
+from streams.turns import Turn, order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
 REPEATS = 64  # segments over which a repeat is known
-RECENT = 8  # scored customer turns kept for the rules and for evidence
+RECENT = 5  # scored customer turns kept with their text, for evidence
+TURNS = 64  # turns of all speakers kept for windows, and no longer than this
+WINDOW_MS = 600_000
 QUOTE = 160  # characters kept of a turn's text
 BINS = 64
 MAX_ATTRIBUTES = 1_000  # bytes (UTF-8) of a call's attributes, names and values
@@ -159,6 +162,8 @@ class Conversation(Timing):
     overlap_ms: int = 0
     seen: tuple[str, ...] = ()
     voices: Mapping[str, Voice] = field(default_factory=dict)
+    turns: tuple[Turn, ...] = ()
+    revisions: tuple[str, ...] = ()
     recent: tuple[Evidence, ...] = ()
     episodes: tuple[Episode, ...] = ()
     schema: str = "callpulse.state.v1"
@@ -272,12 +277,25 @@ def _heard(call: Conversation, scored: Scored) -> Conversation:
         overlap_ms=call.overlap_ms + max(0, min(end, said_until) - start),
         voices={**call.voices, scored.speaker: voice},
     )
+    call = _kept(call, scored, start, end)
     if scored.sentiment is None or scored.speaker not in CUSTOMER_SIDE:
         return call
     sentiment = scored.sentiment
     text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
     turn = Evidence(scored.segment_id or "", scored.speaker, start, end, sentiment.score, sentiment.label, text)
     return replace(call, recent=(*call.recent, turn)[-RECENT:])
+
+
+def _kept(call: Conversation, scored: Scored, start: int, end: int) -> Conversation:
+    revision, revisions = f"{scored.model.name}@{scored.model.revision}", call.revisions
+    if scored.sentiment and revision not in revisions:
+        revisions = (*revisions, revision)
+    score, label = (scored.sentiment.score, scored.sentiment.label) if scored.sentiment else (None, None)
+    index = revisions.index(revision) if scored.sentiment else -1
+    words = len(scored.text.split())
+    turn = Turn(_hash(scored.segment_id or ""), scored.speaker, start, end, score, label, words, index)
+    turns = sorted((*call.turns, turn), key=order)[-TURNS:]
+    return replace(call, turns=tuple(t for t in turns if t.end_ms >= call.at_ms - WINDOW_MS), revisions=revisions)
 
 
 def _spoken(voice: Voice, scored: Scored, start: int, end: int) -> Voice:
