@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
-from streams.records import LONGEST_MS, AtSource, Evidence, Label, RuleRef, Scalar, Scored, Severity
+from streams.episodes import Episode, Watches
+from streams.records import LONGEST_MS, AtSource, Evidence, Label, Scalar, Scored
 from streams.turns import Turn, order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -97,19 +98,6 @@ class Voice:
 
 
 @dataclass(frozen=True, slots=True)
-class Episode:
-    """A (call, rule) alert's life so far, as its last event left it; `resolved` ones stay for the summary."""
-
-    alert_id: str
-    rule: RuleRef
-    severity: Severity
-    sequence: int
-    opened_ms: int
-    alerted_ms: int
-    resolved: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Position:
     """How far a source partition has been judged: the last offset, and the clock (highest timestamp, ms since 1970)."""
 
@@ -129,7 +117,8 @@ class Positions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """What says when a call is due: all of its state that is read before something touches it. `clock` is the highest record
-    timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for."""
+    timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for; `rules_due` when
+    (ms since 1970) the rules want to look again although nothing has arrived."""
 
     call_id: str
     clock: int
@@ -137,8 +126,14 @@ class Timing:
     status: Literal["live", "ending", "closed"] = "live"
     channel: str = "voice"
     ended_clock: int | None = None
+    rules_due: int | None = None
 
     def due(self, limits: Limits) -> int:
+        """When (ms since 1970) something happens to the call if nothing more arrives."""
+        closes = self.closes(limits)
+        return closes if self.rules_due is None else min(closes, self.rules_due)
+
+    def closes(self, limits: Limits) -> int:
         """When (ms since 1970) the call closes if nothing more arrives; for a closed one, when its marker goes."""
         if self.status == "closed":
             return self.clock + limits.closed_ms
@@ -166,6 +161,7 @@ class Conversation(Timing):
     revisions: tuple[str, ...] = ()
     recent: tuple[Evidence, ...] = ()
     episodes: tuple[Episode, ...] = ()
+    watches: Watches = Watches()
     schema: str = "callpulse.state.v1"
 
     @property

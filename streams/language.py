@@ -5,6 +5,7 @@ Spans are text with a unit ("30s", "10m") or a number of seconds.
 """
 
 import re
+from hashlib import sha256
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -239,6 +240,11 @@ def schema(measures: dict[str, str], library: tuple[str, ...]) -> dict[str, Any]
         },
         "$defs": components,
     }
+
+
+def digest(content: Any, size: int = 8) -> str:
+    """So many hex characters of SHA-256 that stand for a value of JSON's types, whatever the order of its keys."""
+    return sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:size]
 
 
 def unset(condition: Condition) -> bool:
