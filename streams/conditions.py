@@ -6,7 +6,7 @@ on while nobody speaks.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -106,26 +106,20 @@ class Condition:
 
 @dataclass(slots=True)
 class Naming:
-    """The names of a rule's values, each once: "negative.share", the next "negative.share.2"; and the rule's own speaker."""
+    """The names of a rule's values: what is read in the same way has one name, another thing of that name becomes "mean.2"; and
+    the rule's own speaker."""
 
     speaker: str
-    used: set[str] = field(default_factory=set)
+    used: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
-    def name(self, wanted: str) -> str:
-        name = next(n for n in _numbered(wanted) if n not in self.used)
-        self.used.add(name)
-        return name
+    def name(self, wanted: str, *identity: Any) -> str:
+        for name in (wanted, *(f"{wanted}.{n}" for n in range(2, 1000))):
+            if self.used.setdefault(name, identity) == identity:
+                return name
+        raise AssertionError(wanted)
 
     def whose(self, spec: Any) -> str:
         return str(spec.speaker or self.speaker)
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    n = 2
-    while True:
-        yield f"{name}.{n}"
-        n += 1
 
 
 def compiled(spec: Any, naming: Naming) -> Condition:
@@ -207,7 +201,7 @@ def _measured(spec: Measured, naming: Naming) -> Condition:
     own = spec.speaker in (None, naming.speaker)
     text = spec.measure if own else f"{spec.measure}.{speaker}"
     wakes = tuple(_growing(key, sign, bound) for sign, bound in bounds(spec.bounds)) if spec.measure in GROWS else ()
-    return _condition(text, naming.name(text), lambda look: look.value(key), spec.bounds, wakes=wakes)
+    return _condition(text, naming.name(text, key), lambda look: look.value(key), spec.bounds, wakes=wakes)
 
 
 def _growing(key: tuple[str, str], sign: str, bound: float) -> Callable[[Look], int | None]:
@@ -251,7 +245,7 @@ def _labelled(spec: Labelled, naming: Naming) -> Condition:
         return count / len(turns) if share else count
 
     name = f"{label}.{'share' if share else 'count'}"
-    return _condition(f"{name} {window_text(spec)}", naming.name(name), read, compare)
+    return _condition(f"{name} {window_text(spec)}", naming.name(name, speaker, spec.turns, within), read, compare)
 
 
 def _mean(turns: Sequence[Turn]) -> float:
@@ -265,14 +259,15 @@ def _averaged(spec: Averaged, naming: Naming) -> Condition:
         turns = _windowed(look.turns(speaker), spec.turns, within, look.call.at_ms)
         return _mean(turns) if len(turns) >= spec.min_turns else None
 
-    return _condition(f"mean {window_text(spec)}", naming.name("mean"), read, spec.mean)
+    return _condition(f"mean {window_text(spec)}", naming.name("mean", speaker, spec.turns, within), read, spec.mean)
 
 
 def _changed(spec: Dropped | Risen, naming: Naming) -> Condition:
     sign, word, least = (-1, "drop", spec.drop) if isinstance(spec, Dropped) else (1, "rise", spec.rise)
     speaker, to = naming.whose(spec), _check(spec.to) if spec.to is not None else None
     halves = _halves(spec)
-    names = tuple(naming.name(name) for name in ("before", "now", word))
+    identity = speaker, spec.turns, spec.within, spec.against
+    names = tuple(naming.name(name, *identity) for name in ("before", "now", word))
 
     def read(look: Look) -> tuple[float, float] | None:
         before, now = halves(look.same(speaker), look.call.at_ms)
@@ -317,7 +312,7 @@ def _streak(spec: Streak, naming: Naming) -> Condition:
         return count
 
     name = f"streak.{label}"
-    return _condition(name, naming.name(name), read, float(spec.turns))
+    return _condition(name, naming.name(name, speaker), read, float(spec.turns))
 
 
 def _heard(spec: Heard | Matched, naming: Naming) -> Condition:
@@ -341,7 +336,7 @@ def _heard(spec: Heard | Matched, naming: Naming) -> Condition:
         return sum([hit >= turns[0].end_ms for hit in hits]) if turns else 0
 
     text = f"{what} ({', '.join(said)[:60]}) {window_text(spec)}"
-    return _condition(text, naming.name(what), read, float(spec.count), listeners=(Listener(key, speaker, found, spec.count),))
+    return _condition(text, naming.name(what, key, spec.turns, within), read, float(spec.count), listeners=(Listener(key, speaker, found, spec.count),))
 
 
 def _silent(spec: Silent, naming: Naming) -> Condition:

@@ -82,9 +82,7 @@ class RuleSet:
     listeners: tuple[Listener, ...] = ()
     keep: Mapping[str, int] = field(default_factory=dict)
     timed: tuple[Rule, ...] = ()
-
-    def get(self, name: str) -> Rule | None:
-        return next((rule for rule in self.rules if rule.ref.name == name), None)
+    names: Mapping[str, Rule] = field(default_factory=dict)
 
 
 def rule_set(rules: Sequence[Rule]) -> RuleSet:
@@ -95,6 +93,7 @@ def rule_set(rules: Sequence[Rule]) -> RuleSet:
         tuple(listeners.values()),
         {key: listener.keep for key, listener in listeners.items()},
         tuple(rule for rule in rules if any(condition.wakes for condition in rule.conditions)),
+        {rule.ref.name: rule for rule in rules},
     )
 
 
