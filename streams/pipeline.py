@@ -13,7 +13,7 @@ from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
 from models.staged import Failure, Result
 from streams.alerts import judge, noted, resolve_all
-from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, epoch_ms
+from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed, epoch_ms
 from streams.errors import PoisonError
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
 from streams.summary import summarise
@@ -286,7 +286,7 @@ class Calls:
         outcome.alerts += alerts
         call = noted(call, alerts)
         outcome.summaries.append(summarise(call))
-        marker = replace(call, status="closed", clock=due, recent=(), seen=(), voices={}, episodes=(), attributes={})
+        marker = closed(call, due)
         self._store(marker, outcome)
 
 
