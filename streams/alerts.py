@@ -23,6 +23,7 @@ from streams.conversation import Conversation
 from streams.episodes import Episode, Watches, kept, next_number, with_hits
 from streams.records import SEVERITIES, Alert, AlertEvent, RuleRef, Scored, Severity
 from streams.rules import Rule, RuleSet
+from streams.turns import hashed
 from streams.words import plain
 
 UPDATE_EVERY_MS = 30_000
@@ -47,7 +48,7 @@ def judge(before: Conversation | None, after: Conversation, scored: Scored | Non
 
 def follow(before: Conversation | None, after: Conversation, scored: Scored, rules: RuleSet) -> Judgement:
     """What a record does. A partial only says that somebody speaks, a repeat nothing."""
-    said = scored.type == "segment" and after.seen != (before.seen if before else ())
+    said = scored.type == "segment" and scored.final and (before is None or after.turns is not before.turns)
     if scored.type == "segment" and scored.final and not said:
         return Judgement(after)
     call = _listened(after, scored, rules) if scored.type == "segment" else after
@@ -85,7 +86,8 @@ def _hits(watches: Watches, scored: Scored, call: Conversation, rules: RuleSet) 
     keys = [listener.key for listener in listeners if listener.found(text)]
     if not keys:
         return watches.hits
-    end_ms = next((turn.end_ms for turn in reversed(call.turns) if turn.segment == call.seen[-1]), call.at_ms)
+    segment = hashed(scored.segment_id or "")
+    end_ms = next((turn.end_ms for turn in reversed(call.turns) if turn.segment == segment), call.at_ms)
     return with_hits(watches.hits, dict.fromkeys(keys, end_ms), rules.keep)
 
 

@@ -29,7 +29,7 @@ from streams.measures import MEASURES, window
 from streams.turns import Turn
 from streams.words import Matcher, pattern, phrases
 
-GROWS = frozenset(("since_customer_spoke_s", "duration_s"))
+GROWS = frozenset(("since_customer_spoke_s", "since_spoke_s", "silence_s", "duration_s"))
 """Measures that grow by a second a second while nobody speaks."""
 
 _UNREAD = object()

@@ -13,8 +13,7 @@ from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
 from models.staged import Failure, Result
 from streams.alerts import Judgement, due, follow, resolve_all
-from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, epoch_ms
-from streams.episodes import Watches
+from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed, epoch_ms
 from streams.errors import PoisonError
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
 from streams.rules import RuleSet, load
@@ -296,11 +295,7 @@ class Calls:
             return
         call = self._heeded(resolve_all(call, call.at_ms), outcome)
         outcome.summaries.append(summarise(call))
-        marker = replace(
-            call, status="closed", clock=at, rules_due=None, recent=(), seen=(), turns=(), revisions=(), voices={}, episodes=(),
-            watches=Watches(), attributes={},
-        )  # fmt: skip
-        self._store(marker, outcome)
+        self._store(closed(call, at), outcome)
 
 
 def judged(scored: Iterable[Scored], limits: Limits, rules: RuleSet | None = None) -> Outcome:

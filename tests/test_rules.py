@@ -16,7 +16,8 @@ def heard(*scores: float) -> Conversation:
 
 def with_ewma(ewma: float, *scores: float) -> Conversation:
     call = heard(*scores)
-    return replace(call, voices={"customer": replace(call.customer, ewma=ewma)})
+    mood = call.customer.mood._replace(ewma=ewma)
+    return replace(call, course=call.course._replace(voices={"customer": call.customer._replace(mood=mood)}))
 
 
 def test_nothing_holds_before_three_customer_turns() -> None:
