@@ -106,6 +106,7 @@ class Moment:
 
     def judged(self, rules: RuleSet, asked: Sequence[Rule]) -> Judgement:
         """After these of the rules have looked."""
+        self._let_go(rules)
         for rule in asked:
             if rule.ref.name in self.open:
                 self._tended(rule, self.open[rule.ref.name])
@@ -114,6 +115,16 @@ class Moment:
             elif self.since:
                 self.since.pop(rule.digest, None)
         return Judgement(self._left(rules), tuple(self.alerts))
+
+    def _let_go(self, rules: RuleSet) -> None:
+        """Resolves what rules opened that these are not: the file has changed since."""
+        gone = [name for name, i in self.open.items() if not _same(self.episodes[i], rules)]
+        if gone:
+            let_go = reload(self.call, rules)
+            self.alerts += let_go.alerts
+            self.episodes = list(let_go.call.episodes)
+            for name in gone:
+                del self.open[name]
 
     def _left(self, rules: RuleSet) -> Conversation:
         call, watches = self.call, self.call.watches
@@ -249,12 +260,15 @@ def resolve_all(call: Conversation, at_ms: int) -> Judgement:
 def reload(call: Conversation, new: RuleSet) -> Judgement:
     """Resolves the open episodes of rules that these are not: changed (in whatever way) or removed. What was heard for them and
     what had begun to hold is forgotten; the others go on."""
-    there = {rule.ref.name: rule.digest for rule in new.rules}
-    gone = {e.name: CHANGED if e.name in there else REMOVED for e in call.episodes if there.get(e.name) != e.digest}
-    digests = set(there.values())
+    gone = {e.name: CHANGED if e.name in new.names else REMOVED for e in call.episodes if not _same(e, new)}
+    digests = {rule.digest for rule in new.rules}
     since = {digest: at for digest, at in call.watches.since.items() if digest in digests}
     hits = {key: times for key, times in call.watches.hits.items() if key in new.keep}
     return _resolved(replace(call, watches=replace(call.watches, since=since, hits=hits)), call.at_ms, gone)
+
+
+def _same(episode: Episode, rules: RuleSet) -> bool:
+    return episode.name in rules.names and rules.names[episode.name].digest == episode.digest
 
 
 def _resolved(call: Conversation, at_ms: int, reasons: dict[str, str]) -> Judgement:

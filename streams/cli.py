@@ -20,7 +20,7 @@ import click
 
 from models.errors import ModelError
 from models.sentiment import LABELS
-from streams import __version__, logs
+from streams import __version__, logs, rules_cli
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
 from streams.records import Alert, Record
@@ -106,6 +106,9 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     logs.configure(settings.log_level)
     _check_skip(settings, skip)
     from streams import topics
+    from streams.rules import load
+
+    rules = load(settings.rules_path)
 
     with topics.admin(settings) as client:
         if settings.create_topics:
@@ -122,7 +125,7 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
         topics.begin(settings, f"{settings.group}-{role}", settings.topic(topic))
     from streams.worker import run
 
-    return run(settings, found, scorer, judge=only != "score", skip=skip)
+    return run(settings, found, scorer, judge=only != "score", skip=skip, rules=rules)
 
 
 def _check_skip(settings: Settings, skip: Sequence[str]) -> None:
@@ -544,6 +547,9 @@ def _load(settings: Settings) -> Any:
 
 def _labels(settings: Settings) -> tuple[str, ...] | None:
     return tuple(settings.labels.split(",")) if settings.labels else None
+
+
+cli.add_command(rules_cli.group(takes, MODEL, _load, examples))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -140,7 +140,8 @@ AHEAD_MS = 3_600_000
 replay does run ahead; brokers themselves refuse more than an hour by default (message.timestamp.after.max.ms)."""
 
 
-def _bounded(scored: Scored) -> Scored:
+def bounded(scored: Scored) -> Scored:
+    """As it counts for the clock of its lane."""
     latest = epoch_ms(scored.scored_at) + AHEAD_MS
     return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
 
@@ -223,7 +224,7 @@ class Calls:
     def judge(self, scored: Scored, outcome: Outcome) -> Rejected | None:
         """Advances the call of one scored segment; a repeat of what was judged before changes nothing. Returns why the
         segment cannot be used when its call is over."""
-        scored = _bounded(scored)
+        scored = bounded(scored)
         source, position = scored.source, self.lanes.get(scored.source.lane, NOWHERE)
         if source.offset <= position.offset:
             outcome.repeats += 1

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -63,6 +64,7 @@ class Settings:
     cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")
     score_speakers: str = _setting("customer,unknown", "speakers whose segments are scored, comma-separated")
     score_partials: bool = _setting(False, "score partial segments, too")
+    rules: str = _setting("", "rules file, or folder of *.yaml; without: the three of the library that are on by default")
     grace_s: float = _setting(60.0, "seconds after a call's end event until its summary")
     voice_silence_s: float = _setting(900.0, "seconds of silence after which a voice call without an end event is over")
     chat_silence_s: float = _setting(86400.0, "the same for a chat")
@@ -122,6 +124,10 @@ class Settings:
             voice_silence_ms=int(self.voice_silence_s * 1000),
             chat_silence_ms=int(self.chat_silence_s * 1000),
         )
+
+    @property
+    def rules_path(self) -> Path | None:
+        return Path(self.rules) if self.rules else None
 
     @property
     def policy(self) -> Policy:
