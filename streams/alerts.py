@@ -22,7 +22,7 @@ from streams.conditions import Look
 from streams.conversation import Conversation
 from streams.episodes import Episode, Watches, kept, next_number, with_hits
 from streams.records import SEVERITIES, Alert, AlertEvent, RuleRef, Scored, Severity
-from streams.rules import Rule, RuleSet
+from streams.rules import Asked, Rule, RuleSet
 from streams.turns import hashed
 from streams.words import plain
 
@@ -48,34 +48,27 @@ def judge(before: Conversation | None, after: Conversation, scored: Scored | Non
 
 def follow(before: Conversation | None, after: Conversation, scored: Scored, rules: RuleSet) -> Judgement:
     """What a record does. A partial only says that somebody speaks, a repeat nothing."""
-    said = scored.type == "segment" and scored.final and (before is None or after.turns is not before.turns)
-    if scored.type == "segment" and scored.final and not said:
+    if scored.type != "segment":
+        opened_by = f"{scored.source.partition}:{scored.source.offset}"
+        return Moment(after, after.watches, after.clock, opened_by).judged(rules)
+    said = scored.final and (before is None or after.turns is not before.turns)
+    if scored.final and not said:
         return Judgement(after)
-    call = _listened(after, scored, rules) if scored.type == "segment" else after
-    opened_by = (scored.segment_id if said else None) or f"{scored.source.partition}:{scored.source.offset}"
-    partial = scored.type == "segment" and not said
-    moment = Moment(call, _idle(call, call.clock), call.clock, opened_by, scored if said else None)
-    return moment.judged(rules, rules.timed if partial else rules.rules)
+    watches = _listened(after, scored, rules)
+    moment = Moment(after, watches, after.clock, scored.segment_id or "", scored.speaker if said else None)
+    return moment.judged(rules, timed_only=not said)
 
 
 def due(call: Conversation, rules: RuleSet) -> Judgement:
     """What happens at the call's `rules_due`."""
     at = call.rules_due if call.rules_due is not None else call.clock
-    idle = _idle(call, at)
-    return Moment(call, idle, at, f"@{call.at_ms + idle}", None).judged(rules, rules.rules)
+    return Moment(call, call.watches, at, "").judged(rules)
 
 
-def _idle(call: Conversation, clock: int) -> int:
-    """How long nobody has been heard, in ms of the records' clock."""
-    spoken = call.watches.spoken_clock
-    return max(0, clock - spoken) if spoken else 0
-
-
-def _listened(call: Conversation, scored: Scored, rules: RuleSet) -> Conversation:
+def _listened(call: Conversation, scored: Scored, rules: RuleSet) -> Watches:
     watches = call.watches
     hits = _hits(watches, scored, call, rules) if scored.final else watches.hits
-    language = scored.language or watches.language
-    return replace(call, watches=Watches(call.clock, language, watches.since, hits))
+    return Watches(call.clock, scored.language or watches.language, watches.since, hits)
 
 
 def _hits(watches: Watches, scored: Scored, call: Conversation, rules: RuleSet) -> Mapping[str, tuple[int, ...]]:
@@ -92,46 +85,49 @@ def _hits(watches: Watches, scored: Scored, call: Conversation, rules: RuleSet) 
 
 
 class Moment:
-    """One look at a call by the rules: `idle_ms` after it was heard of, at `clock` (ms since 1970); what opens now was opened by
-    `opened_by`. `scored` is the utterance that has just come, if one has."""
+    """One look at a call by the rules, at `clock` (ms since 1970); what opens now was opened by this segment, "" for the due time.
+    `speaker` is whose utterance has just come, if one has."""
 
-    def __init__(self, call: Conversation, idle_ms: int, clock: int, opened_by: str, scored: Scored | None) -> None:
-        self.call, self.clock, self.opened_by, self.scored = call, clock, opened_by, scored
-        self.look = Look(call, idle_ms)
+    def __init__(self, call: Conversation, watches: Watches, clock: int, opened_by: str, speaker: str | None = None) -> None:
+        idle_ms = max(0, clock - watches.spoken_clock) if watches.spoken_clock else 0
+        self.call, self.watches, self.clock, self.speaker = call, watches, clock, speaker
+        self.look = Look(call, idle_ms, watches)
         self.now_ms = call.at_ms + idle_ms
+        self.opened_by = opened_by or f"@{self.now_ms}"
         self.episodes = list(call.episodes)
         self.open = {e.name: i for i, e in enumerate(self.episodes) if not e.resolved}
-        self.since = dict(call.watches.since)
+        self.since = dict(watches.since)
         self.alerts: list[Alert] = []
 
-    def judged(self, rules: RuleSet, asked: Sequence[Rule]) -> Judgement:
-        """After these of the rules have looked."""
-        self._let_go(rules)
-        for rule in asked:
+    def judged(self, rules: RuleSet, timed_only: bool = False) -> Judgement:
+        """After the rules that are for the call, or those of them that depend on time, have looked."""
+        asked = rules.asked(self.look)
+        if self.open:
+            self._let_go(rules, asked)
+        if self.since:
+            self.since = {digest: at for digest, at in self.since.items() if digest in asked.digests}
+        for rule in asked.timed if timed_only else asked.rules:
             if rule.ref.name in self.open:
                 self._tended(rule, self.open[rule.ref.name])
-            elif (rule.applies is None or rule.applies(self.call)) and rule.when.holds(self.look):
+            elif rule.when.holds(self.look):
                 self._begun(rule)
             elif self.since:
                 self.since.pop(rule.digest, None)
-        return Judgement(self._left(rules), tuple(self.alerts))
+        return Judgement(self._left(rules, asked), tuple(self.alerts))
 
-    def _let_go(self, rules: RuleSet) -> None:
-        """Resolves what rules opened that these are not: the file has changed since."""
-        gone = [name for name, i in self.open.items() if not _same(self.episodes[i], rules)]
-        if gone:
-            let_go = reload(self.call, rules)
-            self.alerts += let_go.alerts
-            self.episodes = list(let_go.call.episodes)
-            for name in gone:
-                del self.open[name]
+    def _let_go(self, rules: RuleSet, asked: Asked) -> None:
+        """Resolves what is open of rules that have changed since, or that are no longer for the call."""
+        for name, i in [*self.open.items()]:
+            same = _same(self.episodes[i], rules)
+            if not same or name not in asked.names:
+                self._tell(i, "resolve", OUT_OF_SCOPE if same else CHANGED if name in rules.names else REMOVED)
 
-    def _left(self, rules: RuleSet) -> Conversation:
-        call, watches = self.call, self.call.watches
+    def _left(self, rules: RuleSet, asked: Asked) -> Conversation:
+        watches = self.watches
         if self.since != watches.since:
             watches = replace(watches, since=self.since)
         episodes = kept(self.episodes) if self.alerts else tuple(self.episodes)
-        return replace(call, episodes=episodes, watches=watches, rules_due=self._next_due(rules))
+        return replace(self.call, episodes=episodes, watches=watches, rules_due=self._next_due(rules, asked))
 
     def _begun(self, rule: Rule) -> None:
         if rule.lasting_ms:
@@ -144,15 +140,13 @@ class Moment:
         episode = Episode(
             identity, rule.ref.name, rule.ref.version, severity, 0, self.now_ms, self.now_ms, number=number, digest=rule.digest
         )
+        self.open[rule.ref.name] = len(self.episodes)
         self.episodes.append(episode)
-        self._tell(rule, len(self.episodes) - 1, "open", rule.told(self.look))
+        self._tell(len(self.episodes) - 1, "open", rule.told(self.look), rule)
 
     def _tended(self, rule: Rule, i: int) -> None:
         """An open episode goes on, or has passed."""
         episode = self.episodes[i]
-        if rule.applies is not None and not rule.applies(self.call):
-            self._tell(rule, i, "resolve", OUT_OF_SCOPE)
-            return
         holds = rule.when.holds(self.look)
         if rule.until.holds(self.look) if rule.until else not holds:
             self._passed(rule, i)
@@ -162,15 +156,15 @@ class Moment:
         severity = self._severity(rule, episode.severity, episode.opened_ms)
         if severity != episode.severity:
             self.episodes[i] = episode._replace(severity=severity)
-            self._tell(rule, i, "escalate", rule.told(self.look))
+            self._tell(i, "escalate", rule.told(self.look), rule)
         elif holds and self._speaks(rule) and self.now_ms - episode.alerted_ms >= UPDATE_EVERY_MS:
-            self._tell(rule, i, "update", rule.told(self.look))
+            self._tell(i, "update", rule.told(self.look), rule)
 
     def _passed(self, rule: Rule, i: int) -> None:
         episode = self.episodes[i]
         clear_ms = self.now_ms if episode.clear_ms is None else episode.clear_ms
         if self.now_ms - clear_ms >= rule.cooldown_ms:
-            self._tell(rule, i, "resolve", rule.resolved)
+            self._tell(i, "resolve", rule.resolved, rule)
         elif episode.clear_ms is None:
             self.episodes[i] = episode._replace(clear_ms=clear_ms)
 
@@ -187,33 +181,29 @@ class Moment:
 
     def _speaks(self, rule: Rule) -> bool:
         """Whether it was just the speaker whom the rule means."""
-        speaker = self.scored.speaker if self.scored else None
+        speaker = self.speaker
         return speaker is not None and (rule.speaker in (speaker, "any") or (rule.speaker, speaker) == ("customer", "unknown"))
 
-    def _tell(self, rule: Rule, i: int, event: AlertEvent, reason: str) -> None:
+    def _tell(self, i: int, event: AlertEvent, reason: str, rule: Rule | None = None) -> None:
         before = self.episodes[i]
-        self.episodes[i] = _after(before, rule.ref, rule.digest, event, max(self.now_ms, before.alerted_ms))
-        values, evidence = rule.values(self.look), rule.evidence(self.call)
-        self.alerts.append(replace(_alert(self.call, self.episodes[i], event, reason), values=values, evidence=evidence))
+        self.episodes[i] = after = _after(before, event, max(self.now_ms, before.alerted_ms))
+        alert = _alert(self.call, after, event, reason)
+        if rule is not None:
+            alert = replace(alert, values=rule.values(self.look), evidence=rule.evidence(self.call))
+        if event == "resolve":
+            del self.open[after.name]
+        self.alerts.append(alert)
 
-    def _next_due(self, rules: RuleSet) -> int | None:
+    def _next_due(self, rules: RuleSet, asked: Asked) -> int | None:
         """The clock at which to look again, None if only something that arrives can change anything."""
         if self.call.status != "live":
             return None
-        ahead = min(self._ahead(rules), default=None)
-        return None if ahead is None else self.clock + ahead
-
-    def _ahead(self, rules: RuleSet) -> Iterator[int]:
-        """In how many ms something may change by itself; each is above 0."""
-        for rule in rules.timed:
-            for condition in rule.conditions:
-                yield from (ms for wake in condition.wakes if (ms := wake(self.look)) is not None)
+        ahead = [ms for wake in asked.wakes if (ms := wake(self.look)) is not None]
         if self.since:
-            begun = ((rule.lasting_ms, since) for rule in rules.rules if (since := self.since.get(rule.digest)) is not None)
-            yield from (ms for lasting, since in begun if (ms := since + lasting - self.now_ms) > 0)
-        for episode in self.episodes:
-            if not episode.resolved and (found := rules.names.get(episode.name)) is not None:
-                yield from (ms for at in _changes(found, episode) if (ms := at - self.now_ms) > 0)
+            ahead += [self.since[r.digest] + r.lasting_ms - self.now_ms for r in asked.rules if r.digest in self.since]
+        for name, i in self.open.items():
+            ahead += [at - self.now_ms for at in _changes(rules.names[name], self.episodes[i])]
+        return min((self.clock + ms for ms in ahead if ms > 0), default=None)
 
 
 def _changes(rule: Rule, episode: Episode) -> Iterator[int]:
@@ -223,11 +213,9 @@ def _changes(rule: Rule, episode: Episode) -> Iterator[int]:
     yield from (episode.opened_ms + e.after_ms for e in rule.escalations if e.after_ms and e.to != episode.severity)
 
 
-def _after(episode: Episode, ref: RuleRef, digest: str, event: AlertEvent, at_ms: int) -> Episode:
+def _after(episode: Episode, event: AlertEvent, at_ms: int) -> Episode:
     """The episode once this event has happened to it."""
     return episode._replace(
-        version=ref.version,
-        digest=digest,
         sequence=episode.sequence + 1,
         alerted_ms=at_ms,
         resolved=event == "resolve",
@@ -276,7 +264,7 @@ def _resolved(call: Conversation, at_ms: int, reasons: dict[str, str]) -> Judgem
     for episode in call.episodes:
         if not episode.resolved and episode.name in reasons:
             at = max(at_ms, episode.alerted_ms)
-            episode = _after(episode, episode.rule, episode.digest, "resolve", at)  # noqa: PLW2901
+            episode = _after(episode, "resolve", at)  # noqa: PLW2901
             alerts.append(_alert(call, episode, "resolve", reasons[episode.name]))
         episodes.append(episode)
     return Judgement(replace(call, episodes=tuple(episodes)), tuple(alerts))

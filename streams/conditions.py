@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from streams.conversation import CUSTOMER_SIDE, Conversation
+from streams.episodes import Watches
 from streams.language import (
     Averaged,
     Compare,
@@ -37,12 +38,14 @@ Check = Callable[[float], bool]
 
 
 class Look:
-    """One look at a call, `idle_ms` after it was last heard of; what several rules ask for is worked out once."""
+    """One look at a call, `idle_ms` after it was last heard of; what several rules ask for is worked out once. `watches` are newer
+    than the call's own while it is judged."""
 
-    __slots__ = ("call", "idle_ms", "memo")
+    __slots__ = ("call", "idle_ms", "memo", "watches")
 
-    def __init__(self, call: Conversation, idle_ms: int = 0) -> None:
+    def __init__(self, call: Conversation, idle_ms: int = 0, watches: Watches | None = None) -> None:
         self.call, self.idle_ms = call, idle_ms
+        self.watches = watches if watches is not None else call.watches
         self.memo: dict[Any, Any] = {}
 
     @property
@@ -131,15 +134,10 @@ def compiled(spec: Any, naming: Naming) -> Condition:
 
 def _combined(how: str, parts: tuple[Condition, ...]) -> Condition:
     holds = tuple(part.holds for part in parts)
-    first = holds[0]
-    deciding: dict[str, Callable[[Look], bool]] = {
-        "all": lambda look: _all(holds, look),
-        "any": lambda look: any(h(look) for h in holds),
-        "not": lambda look: not first(look),
-    }
+    deciding = {"all": _all, "any": _any, "not": _not}[how]
     return Condition(
         text=f"{how} of" if how != "not" else "not",
-        holds=first if len(parts) == 1 and how != "not" else deciding[how],
+        holds=deciding(holds),
         values=lambda look: {name: value for part in parts for name, value in part.values(look).items()},
         names=tuple(name for part in parts for name in part.names),
         wakes=tuple(wake for part in parts for wake in part.wakes),
@@ -148,11 +146,32 @@ def _combined(how: str, parts: tuple[Condition, ...]) -> Condition:
     )
 
 
-def _all(holds: Sequence[Callable[[Look], bool]], look: Look) -> bool:
-    for each in holds:  # a third faster than all() over a generator; this runs for every rule at every turn
-        if not each(look):
-            return False
-    return True
+Holds = Callable[[Look], bool]
+
+
+def _all(holds: Sequence[Holds]) -> Holds:
+    def every(look: Look) -> bool:
+        for each in holds:  # a third faster than all() over a generator; this runs for every rule at every turn
+            if not each(look):
+                return False
+        return True
+
+    return every
+
+
+def _any(holds: Sequence[Holds]) -> Holds:
+    def some(look: Look) -> bool:
+        for each in holds:
+            if each(look):
+                return True
+        return False
+
+    return some
+
+
+def _not(holds: Sequence[Holds]) -> Holds:
+    only = holds[0]
+    return lambda look: not only(look)
 
 
 SIGNS = {"gte": ">=", "gt": ">", "lte": "<=", "lt": "<"}
@@ -182,13 +201,24 @@ def _bounds_text(compare: float | Compare) -> str:
 
 def _condition(text: str, name: str, read: Callable[[Look], float | None], compare: float | Compare, **more: Any) -> Condition:
     """Something that is read against bounds; None never holds."""
+    return Condition(f"{text} {_bounds_text(compare)}", _holds(read, compare), lambda look: _value(name, read(look)), (name,), **more)
+
+
+def _holds(read: Callable[[Look], float | None], compare: float | Compare) -> Holds:
+    given = bounds(compare)
+    sign, bound = given[0]
+
+    def at_least(look: Look) -> bool:
+        return (value := read(look)) is not None and value >= bound
+
+    def at_most(look: Look) -> bool:
+        return (value := read(look)) is not None and value <= bound
+
+    def checked(look: Look) -> bool:
+        return (value := read(look)) is not None and check(value)
+
     check = _check(compare)
-
-    def holds(look: Look) -> bool:
-        value = read(look)
-        return value is not None and check(value)
-
-    return Condition(f"{text} {_bounds_text(compare)}", holds, lambda look: _value(name, read(look)), (name,), **more)
+    return checked if len(given) > 1 else {">=": at_least, "<=": at_most}.get(sign, checked)
 
 
 def _value(name: str, value: float | None) -> dict[str, float]:
@@ -201,7 +231,15 @@ def _measured(spec: Measured, naming: Naming) -> Condition:
     own = spec.speaker in (None, naming.speaker)
     text = spec.measure if own else f"{spec.measure}.{speaker}"
     wakes = tuple(_growing(key, sign, bound) for sign, bound in bounds(spec.bounds)) if spec.measure in GROWS else ()
-    return _condition(text, naming.name(text, key), lambda look: look.value(key), spec.bounds, wakes=wakes)
+    return _condition(text, naming.name(text, key), _reader(key), spec.bounds, wakes=wakes)
+
+
+def _reader(key: tuple[str, str]) -> Callable[[Look], float | None]:
+    def read(look: Look) -> float | None:
+        found = look.memo.get(key, _UNREAD)
+        return look.value(key) if found is _UNREAD else found  # type: ignore[no-any-return]
+
+    return read
 
 
 def _growing(key: tuple[str, str], sign: str, bound: float) -> Callable[[Look], int | None]:
@@ -325,7 +363,7 @@ def _heard(spec: Heard | Matched, naming: Naming) -> Condition:
     key = digest([what, speaker, spec.count, said])
 
     def read(look: Look) -> float:
-        hits = look.call.watches.hits.get(key)
+        hits = look.watches.hits.get(key)
         if not hits:
             return 0
         if within is not None:

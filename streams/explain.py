@@ -102,11 +102,12 @@ def viewed(rule: Rule, call: Conversation) -> View:
     """What a rule sees in a call as it is now."""
     look = Look(call)
     until = _seen(rule.until, look) if rule.until else None
-    return View(rule.ref.name, _state(rule, call), _seen(rule.when, look), until)
+    return View(rule.ref.name, _state(rule, look), _seen(rule.when, look), until)
 
 
-def _state(rule: Rule, call: Conversation) -> str:
-    if rule.applies is not None and not rule.applies(call):
+def _state(rule: Rule, look: Look) -> str:
+    call = look.call
+    if rule.applies is not None and not rule.applies(look):
         return "not for this call"
     episode = open_episode(call.episodes, rule.ref.name)
     if episode is not None:

@@ -36,13 +36,14 @@ class Escalation:
 @dataclass(frozen=True, slots=True)
 class Rule:
     """A rule as functions. `digest` stands for its content: another content is another rule, whatever its version says.
-    `applies` is its scope, None where it is for every call; `timed` has what may change although nothing arrives."""
+    `applies` is its scope, None where it is for every call; `conditions` are all that it asks."""
 
     ref: RuleRef
     digest: str
     severity: Severity
     speaker: str
-    applies: Callable[[Conversation], bool] | None
+    applies: Callable[[Look], bool] | None
+    attributes: tuple[str, ...]
     when: Condition
     until: Condition | None
     lasting_ms: int
@@ -51,12 +52,7 @@ class Rule:
     quoted: language.Evidence
     reason: str
     resolved: str
-
-    @property
-    def conditions(self) -> tuple[Condition, ...]:
-        """All that it asks."""
-        more = (self.until, *(each.when for each in self.escalations))
-        return (self.when, *(condition for condition in more if condition is not None))
+    conditions: tuple[Condition, ...]
 
     def values(self, look: Look) -> dict[str, float]:
         """What its conditions compare, by name."""
@@ -73,16 +69,53 @@ class Rule:
 
 
 @dataclass(frozen=True, slots=True)
+class Asked:
+    """The rules that are for a call; those of them that may change although nothing arrives, and what tells when."""
+
+    rules: tuple[Rule, ...]
+    names: frozenset[str]
+    digests: frozenset[str]
+    timed: tuple[Rule, ...]
+    wakes: tuple[Callable[[Look], int | None], ...]
+
+
+SCOPES = 4096  # kinds of calls whose rules are remembered
+
+
+@dataclass(frozen=True, slots=True)
 class RuleSet:
-    """`hash` stands for the content of all rules; `listeners` are theirs, each once; `timed` are the rules that may change
-    although nothing arrives, `keep` how many hits a listener needs."""
+    """`hash` stands for the content of all rules; `listeners` are theirs, each once, `keep` how many hits each needs."""
 
     rules: tuple[Rule, ...]
     hash: str
     listeners: tuple[Listener, ...] = ()
     keep: Mapping[str, int] = field(default_factory=dict)
-    timed: tuple[Rule, ...] = ()
     names: Mapping[str, Rule] = field(default_factory=dict)
+    attributes: tuple[str, ...] = ()
+    known: dict[tuple[Any, ...], Asked] = field(default_factory=dict, compare=False, repr=False)
+
+    def asked(self, look: Look) -> Asked:
+        """The rules that are for this call, in their order; remembered by all that their scopes look at."""
+        call = look.call
+        kind = (call.channel, look.watches.language, *[_typed(call.attributes.get(name)) for name in self.attributes])
+        found = self.known.get(kind)
+        if found is None:
+            if len(self.known) >= SCOPES:
+                self.known.clear()
+            found = self.known[kind] = _asked([r for r in self.rules if r.applies is None or r.applies(look)])
+        return found
+
+
+def _typed(value: Scalar) -> Any:
+    """True, 1 and 1.0 are one key of a dict, and three for a glob."""
+    return value if isinstance(value, str) else (type(value), value)
+
+
+def _asked(rules: Sequence[Rule]) -> Asked:
+    timed = tuple(rule for rule in rules if any(condition.wakes for condition in rule.conditions))
+    wakes = tuple(wake for rule in timed for condition in rule.conditions for wake in condition.wakes)
+    names, digests = frozenset(rule.ref.name for rule in rules), frozenset(rule.digest for rule in rules)
+    return Asked(tuple(rules), names, digests, timed, wakes)
 
 
 def rule_set(rules: Sequence[Rule]) -> RuleSet:
@@ -92,8 +125,8 @@ def rule_set(rules: Sequence[Rule]) -> RuleSet:
         digest([rule.digest for rule in rules], 12),
         tuple(listeners.values()),
         {key: listener.keep for key, listener in listeners.items()},
-        tuple(rule for rule in rules if any(condition.wakes for condition in rule.conditions)),
         {rule.ref.name: rule for rule in rules},
+        tuple(dict.fromkeys(name for rule in rules for name in rule.attributes)),
     )
 
 
@@ -214,37 +247,42 @@ def _written(document: Document, path: tuple[str | int, ...], raw: Any) -> Rule 
 def compile_rule(spec: language.Rule, content: str) -> Rule:
     """The rule of a checked spec."""
     naming = Naming(spec.scope.speaker)
+    when = compiled(spec.when, naming)
+    until = None if unset(spec.until) else compiled(spec.until, naming)
+    escalations = tuple(
+        Escalation(e.to, None if unset(e.when) else compiled(e.when, naming), milliseconds(e.after or 0))
+        for e in spec.escalate  # type: ignore[union-attr]  (the check has made it a list)
+    )
     return Rule(
         ref=RuleRef(spec.name, spec.version),
         digest=content,
         severity=spec.severity,
         speaker=spec.scope.speaker,
         applies=_scope(spec.scope),
-        when=compiled(spec.when, naming),
-        until=None if unset(spec.until) else compiled(spec.until, naming),
+        attributes=tuple(spec.scope.attributes),
+        when=when,
+        until=until,
         lasting_ms=milliseconds(spec.lasting),
         cooldown_ms=milliseconds(spec.cooldown),
-        escalations=tuple(
-            Escalation(e.to, None if unset(e.when) else compiled(e.when, naming), milliseconds(e.after or 0))
-            for e in spec.escalate  # type: ignore[union-attr]  (the check has made it a list)
-        ),
+        escalations=escalations,
         quoted=spec.evidence,
         reason=spec.reason,
         resolved=spec.resolved,
+        conditions=tuple(c for c in (when, until, *(e.when for e in escalations)) if c is not None),
     )
 
 
-def _scope(scope: language.Scope) -> Callable[[Conversation], bool] | None:
+def _scope(scope: language.Scope) -> Callable[[Look], bool] | None:
     channel, languages = _globs(scope.channel), _globs(scope.language)
     attributes = {name: _globs(globs) for name, globs in scope.attributes.items()}
     if not (channel or languages or attributes):
         return None
 
-    def applies(call: Conversation) -> bool:
+    def applies(look: Look) -> bool:
         return (
-            (not channel or _matches(call.channel, channel))
-            and (not languages or _speaks(call.watches.language, languages))
-            and all(_matches(call.attributes.get(name), globs) for name, globs in attributes.items())
+            (not channel or _matches(look.call.channel, channel))
+            and (not languages or _speaks(look.watches.language, languages))
+            and all(_matches(look.call.attributes.get(name), globs) for name, globs in attributes.items())
         )
 
     return applies
