@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from streams.conditions import Look
+from streams.conditions import Look, names_of
 from streams.conversation import Conversation
 from streams.episodes import Episode, Watches, kept, next_number, with_hits
 from streams.records import SEVERITIES, Alert, AlertEvent, RuleRef, Scored, Severity
@@ -72,7 +72,8 @@ def _listened(call: Conversation, scored: Scored, rules: RuleSet) -> Watches:
 
 
 def _hits(watches: Watches, scored: Scored, call: Conversation, rules: RuleSet) -> Mapping[str, tuple[int, ...]]:
-    listeners = [listener for listener in rules.listeners if listener.hears(scored.speaker)]
+    names = names_of(call, scored.speaker)
+    listeners = [listener for listener in rules.listeners if listener.speaker in names]
     if not listeners:
         return watches.hits
     text = plain(scored.text)
@@ -181,8 +182,7 @@ class Moment:
 
     def _speaks(self, rule: Rule) -> bool:
         """Whether it was just the speaker whom the rule means."""
-        speaker = self.speaker
-        return speaker is not None and (rule.speaker in (speaker, "any") or (rule.speaker, speaker) == ("customer", "unknown"))
+        return self.speaker is not None and rule.speaker in names_of(self.call, self.speaker)
 
     def _tell(self, i: int, event: AlertEvent, reason: str, rule: Rule | None = None) -> None:
         before = self.episodes[i]

@@ -129,7 +129,8 @@ def _told(message: str, path: Path, kind: Any) -> tuple[Path, str]:
         return (*path, *inside), f"`{missing[1]}` is missing: {WAYS.get(missing[1], 'add it')}"
     name = next((str(part) for part in reversed(inside) if isinstance(part, str)), "")
     way = WAYS.get(name, f"see `callpulse rules schema` for what `{name}` takes" if name else "write a mapping, key: value")
-    return (*path, *inside), f"`{name}`: {said[:1].lower()}{said[1:].replace('`', '')}; {way}" if name else f"{said}; {way}"
+    plainly = f"{said[:1].lower()}{said[1:]}".replace("`", "")
+    return (*path, *inside), f"`{name}`: {plainly}; {way}" if name else f"{plainly}; {way}"
 
 
 def _owner(kind: Any, inside: Path) -> Any:

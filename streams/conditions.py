@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from streams.conversation import CUSTOMER_SIDE, Conversation
+from streams.conversation import Conversation
 from streams.episodes import Watches
 from streams.language import (
     Averaged,
@@ -26,7 +26,7 @@ from streams.language import (
     digest,
     milliseconds,
 )
-from streams.measures import MEASURES, window
+from streams.measures import MEASURES, side, window
 from streams.turns import Turn
 from streams.words import Matcher, pattern, phrases
 
@@ -90,8 +90,10 @@ class Listener:
     found: Matcher
     keep: int
 
-    def hears(self, speaker: str) -> bool:
-        return self.speaker in (speaker, "any") or (self.speaker == "customer" and speaker in CUSTOMER_SIDE)
+
+def names_of(call: Conversation, speaker: str) -> frozenset[str]:
+    """All that a rule may call who has just spoken: "any", and "customer" for an unknown speaker while no customer was scored."""
+    return frozenset((speaker, "any", "customer" if speaker == side(call, "customer") else speaker))
 
 
 @dataclass(frozen=True, slots=True)
