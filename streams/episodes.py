@@ -11,7 +11,7 @@ from typing import NamedTuple
 from streams.records import RuleRef, Severity
 
 EPISODES = 24  # kept a call; resolved ones go first, every open one stays
-HITS = 64  # times at which words were heard that are kept a call, over all rules
+HITS = 40  # times at which words were heard that are kept a call, over all rules
 
 
 class Episode(NamedTuple):

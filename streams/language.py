@@ -242,7 +242,7 @@ def schema(measures: dict[str, str], library: tuple[str, ...]) -> dict[str, Any]
     }
 
 
-def digest(content: Any, size: int = 8) -> str:
+def digest(content: Any, size: int = 6) -> str:
     """So many hex characters of SHA-256 that stand for a value of JSON's types, whatever the order of its keys."""
     return sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:size]
 
