@@ -14,7 +14,7 @@ from streams.course import SILENT, Course, Voice
 from streams.late import Line
 from streams.records import LONGEST_MS, AtSource, Evidence, RuleRef, Scalar, Scored, Severity
 from streams.timeline import Timeline
-from streams.turns import Turn, hashed, heard
+from streams.turns import Turn, hashed, heard, order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
@@ -22,7 +22,7 @@ REPEATS = 64  # segments over which a repeat is known
 RECENT = 5  # scored customer turns kept with their text, for evidence
 MAX_REVISION = 64  # characters of a model's name and revision, the last ones
 REVISIONS = 8  # of models, known by their index
-KNOWN = 8  # segments known beyond the turns that are kept, at least
+KNOWN = 4  # segments known beyond the turns that are kept, at least
 QUOTE = 160  # characters kept of a turn's text
 MAX_ATTRIBUTES = 1_000  # bytes (UTF-8) of a call's attributes, names and values
 CUSTOMER_SIDE = ("customer", "unknown")
@@ -293,5 +293,10 @@ def _quoted(recent: tuple[Evidence, ...], scored: Scored, turn: Turn) -> tuple[E
     text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
     _, speaker, start, end, *_ = turn
     quoted = Evidence(scored.segment_id or "", speaker, start, end, turn.score, turn.label, text)
-    place = bisect_right(recent, (end, start), key=lambda other: (other.end_ms, other.start_ms))
+    later = recent and end <= recent[-1].end_ms
+    place = bisect_right(recent, order(turn), key=_evidence_order) if later else len(recent)
     return (*recent[:place], quoted, *recent[place:])[-RECENT:]
+
+
+def _evidence_order(turn: Evidence) -> tuple[int, int, str]:
+    return turn.end_ms, turn.start_ms, hashed(turn.segment_id)

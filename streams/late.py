@@ -34,7 +34,7 @@ class Line(NamedTuple):
             settled = settled.add(turn)
         else:
             unsettled += 1
-        now = _folded(settled, turns[len(turns) - unsettled :]) if late else now.add(turn)
+        now = folded(settled, turns[len(turns) - unsettled :]) if late else now.add(turn)
         return Line(turns, unsettled, settled, now)._settle(at_ms)
 
     def _settle(self, at_ms: int) -> "Line":
@@ -49,7 +49,8 @@ class Line(NamedTuple):
         return Line(turns[gone:], len(turns) - due, settled, now)
 
 
-def _folded(course: Course, turns: tuple[Turn, ...]) -> Course:
+def folded(course: Course, turns: tuple[Turn, ...]) -> Course:
+    """The course with these turns on top."""
     for turn in turns:
         course = course.add(turn)
     return course

@@ -28,6 +28,7 @@ from streams.records import (
     Summary,
     Time,
 )
+from streams.stored import Stored, restored, stored
 
 MAX_MESSAGE = 64 * 1024
 MAX_TEXT = 10_000
@@ -72,7 +73,7 @@ _input = msgspec.json.Decoder(_Input)
 _scored = msgspec.json.Decoder(Scored)
 _alert = msgspec.json.Decoder(Alert)
 _summary = msgspec.json.Decoder(Summary)
-_state = msgspec.json.Decoder(Conversation)
+_state = msgspec.json.Decoder(Stored)
 _timing = msgspec.json.Decoder(Timing)
 _positions = msgspec.json.Decoder(Positions)
 _encode = msgspec.json.Encoder().encode
@@ -194,12 +195,12 @@ def _attributes(raw: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 def encode(record: Scored | Alert | Summary | Conversation | Positions | Segment) -> bytes:
     """One JSON object, UTF-8."""
-    return _encode(record)
+    return _encode(stored(record) if isinstance(record, Conversation) else record)
 
 
 def decode_state(value: bytes) -> Conversation:
     """A state from calls.state, which only callpulse writes; raises msgspec.DecodeError for anything else."""
-    return _state.decode(value)
+    return restored(_state.decode(value))
 
 
 def decode_timing(value: bytes) -> Timing:
