@@ -4,8 +4,9 @@ from builders import folded, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.conversation import REVISIONS, Conversation, advance
+from streams.conversation import Conversation, advance
 from streams.course import SPANS, Mood, Talk
+from streams.kept import REVISIONS
 from streams.records import Model, Scored
 
 spans = st.lists(st.tuples(st.integers(0, 200), st.integers(0, 40)), min_size=1, max_size=SPANS)

@@ -8,14 +8,14 @@ from builders import NOW, event, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.conversation import REVISIONS, Conversation, advance
+from streams.conversation import Conversation, advance
+from streams.kept import REVISIONS, Turns, pack
 from streams.records import LONGEST_MS, SPEAKERS, Evidence, Label
-from streams.stored import packed, unpacked
 from streams.turns import MAX_WORDS, Turn, hashed
 from streams.wire import decode_state, encode
 
 AT_MS = LONGEST_MS
-EPISODES = 20 * 94  # bytes that twenty open episodes may take of the 8,000
+EPISODES = 20 * 90  # bytes that twenty open episodes may take of the 8,000
 LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 
 times = st.tuples(st.integers(0, 600_000), st.integers(0, LONGEST_MS - 600_000))
@@ -36,10 +36,38 @@ def any_turn(draw: st.DrawFn) -> Turn:
     return Turn(segment, speaker, AT_MS - ago - length, AT_MS - ago, score, label, words, revision, said)
 
 
-@given(st.lists(any_turn()))
-def test_every_turn_is_read_as_it_was_packed_in_twenty_two_bytes(turns: list[Turn]) -> None:
-    data = packed(turns, AT_MS)
-    assert (len(data), unpacked(data, AT_MS)) == (22 * len(turns), tuple(turns))
+@given(st.lists(any_turn(), max_size=20), st.integers(-25, 25), st.integers(-25, 25))
+def test_packed_turns_are_what_a_tuple_of_them_would_be(turns: list[Turn], begin: int, end: int) -> None:
+    kept = Turns()
+    for turn in turns:
+        kept = kept.inserted(len(kept), turn)
+    assert (len(kept.packed), tuple(kept), tuple(kept[begin:end])) == (23 * len(turns), tuple(turns), tuple(turns[begin:end]))
+    assert [kept[i] for i in range(-len(turns), len(turns))] == [*turns, *turns]
+    assert list(reversed(kept)) == turns[::-1]
+    assert all(kept.has(turn.segment) for turn in turns)
+    assert not kept.has(hashed("another"))
+    assert (kept == Turns(kept.packed), kept == tuple(turns), hash(kept)) == (True, False, hash(Turns(kept.packed)))
+    assert repr(kept) == f"Turns{tuple(turns)!r}"
+    for place in (len(turns), -len(turns) - 1):
+        with pytest.raises(IndexError):
+            kept[place]
+    with pytest.raises(ValueError, match="in order"):
+        kept[::2]
+
+
+@given(st.lists(any_turn(), min_size=1, max_size=9), st.integers(0, 9), any_turn())
+def test_a_turn_is_inserted_at_its_place(turns: list[Turn], place: int, turn: Turn) -> None:
+    kept = Turns(b"".join(map(pack, turns))).inserted(place, turn)
+    turns.insert(place, turn)
+    assert list(kept) == turns
+
+
+def test_a_hash_across_two_turns_is_not_found() -> None:
+    turn = Turn("0102030405ff", "customer", 0, 0x0605, None, None, 0, -1)
+    kept = Turns(pack(turn))
+    assert kept.packed[6:8] == bytes.fromhex("0506")
+    assert kept.has("0102030405ff")
+    assert not kept.has(kept.packed[1:7].hex())
 
 
 @given(st.text(), st.sampled_from(("customer", "unknown")), st.integers(-100, 100))
