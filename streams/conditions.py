@@ -37,6 +37,17 @@ _UNREAD = object()
 Check = Callable[[float], bool]
 
 
+NEAR = 8  # turns that are read at once: most rules ask for fewer
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """So many last turns, or those that end within so many ms before the call's last word."""
+
+    turns: int
+    within_ms: int | None = None
+
+
 class Look:
     """One look at a call, `idle_ms` after it was last heard of; what several rules ask for is worked out once. `watches` are newer
     than the call's own while it is judged."""
@@ -63,21 +74,22 @@ class Look:
             self.memo[key] = found
         return found  # type: ignore[no-any-return]
 
-    def turns(self, speaker: str, scored: bool = True) -> tuple[Turn, ...]:
-        """All that is kept of a speaker's turns, the scored ones or all."""
-        key = speaker, scored
-        found = self.memo.get(key)
-        if found is None:
-            found = self.memo[key] = window(self.call, None if speaker == "any" else speaker, scored=scored)
-        return found  # type: ignore[no-any-return]
+    def turns(self, speaker: str, span: "Span", scored: bool = True) -> Sequence[Turn]:
+        """A speaker's turns in a span, the scored ones or all. Turns lie packed: no more of them are read than are asked for."""
+        if span.within_ms is not None:
+            return self._read(speaker, scored, None, span.within_ms)
+        deepest: tuple[int, Sequence[Turn]] = self.memo.get((speaker, scored), (0, ()))
+        if deepest[0] < span.turns:
+            depth = max(span.turns, NEAR)
+            deepest = self.memo[speaker, scored] = depth, self._read(speaker, scored, depth, None)
+        return deepest[1][-span.turns :]
 
-    def same(self, speaker: str) -> tuple[Turn, ...]:
-        """The scored turns whose scores may be compared with the last one's: of the same model revision."""
-        key = speaker, "same"
+    def _read(self, speaker: str, scored: bool, turns: int | None, within_ms: int | None) -> Sequence[Turn]:
+        key = speaker, scored, turns, within_ms
         found = self.memo.get(key)
         if found is None:
-            turns = self.turns(speaker)
-            found = self.memo[key] = tuple(t for t in turns if t.revision == turns[-1].revision)
+            who, seconds = None if speaker == "any" else speaker, None if within_ms is None else within_ms / 1000
+            found = self.memo[key] = window(self.call, who, turns=turns, seconds=seconds, scored=scored)
         return found  # type: ignore[no-any-return]
 
 
@@ -256,14 +268,8 @@ def _ahead(ms: int) -> int | None:
     return ms if ms > 0 else None
 
 
-def _since(spec: Any) -> int | None:
-    return milliseconds(spec.within) if spec.within is not None else None
-
-
-def _windowed(turns: Sequence[Turn], count: int | None, within_ms: int | None, at_ms: int) -> Sequence[Turn]:
-    if within_ms is None:
-        return turns[-count:] if count else turns
-    return [turn for turn in turns if turn.end_ms >= at_ms - within_ms]
+def _span(spec: Any) -> Span:
+    return Span(spec.turns or 0, milliseconds(spec.within) if spec.within is not None else None)
 
 
 def window_text(spec: Any) -> str:
@@ -273,19 +279,19 @@ def window_text(spec: Any) -> str:
 
 
 def _labelled(spec: Labelled, naming: Naming) -> Condition:
-    speaker, within, label = naming.whose(spec), _since(spec), spec.label
+    speaker, span, label = naming.whose(spec), _span(spec), spec.label
     share = spec.share is not None
     compare = spec.share if spec.share is not None else spec.count if spec.count is not None else 1.0
 
     def read(look: Look) -> float | None:
-        turns = _windowed(look.turns(speaker), spec.turns, within, look.call.at_ms)
+        turns = look.turns(speaker, span)
         if len(turns) < spec.min_turns:
             return None
         count = sum([turn.label == label for turn in turns])
         return count / len(turns) if share else count
 
     name = f"{label}.{'share' if share else 'count'}"
-    return _condition(f"{name} {window_text(spec)}", naming.name(name, speaker, spec.turns, within), read, compare)
+    return _condition(f"{name} {window_text(spec)}", naming.name(name, speaker, span), read, compare)
 
 
 def _mean(turns: Sequence[Turn]) -> float:
@@ -293,25 +299,27 @@ def _mean(turns: Sequence[Turn]) -> float:
 
 
 def _averaged(spec: Averaged, naming: Naming) -> Condition:
-    speaker, within = naming.whose(spec), _since(spec)
+    speaker, span = naming.whose(spec), _span(spec)
 
     def read(look: Look) -> float | None:
-        turns = _windowed(look.turns(speaker), spec.turns, within, look.call.at_ms)
+        turns = look.turns(speaker, span)
         return _mean(turns) if len(turns) >= spec.min_turns else None
 
-    return _condition(f"mean {window_text(spec)}", naming.name("mean", speaker, spec.turns, within), read, spec.mean)
+    return _condition(f"mean {window_text(spec)}", naming.name("mean", speaker, span), read, spec.mean)
 
 
 def _changed(spec: Dropped | Risen, naming: Naming) -> Condition:
     sign, word, least = (-1, "drop", spec.drop) if isinstance(spec, Dropped) else (1, "rise", spec.rise)
     speaker, to = naming.whose(spec), _check(spec.to) if spec.to is not None else None
-    halves = _halves(spec)
+    reach, now_of = _reach(spec)
     identity = speaker, spec.turns, spec.within, spec.against
     names = tuple(naming.name(name, *identity) for name in ("before", "now", word))
 
     def read(look: Look) -> tuple[float, float] | None:
-        before, now = halves(look.same(speaker), look.call.at_ms)
-        return (_mean(before), _mean(now)) if before and now else None
+        turns = look.turns(speaker, reach)
+        same = [turn for turn in turns if turn.revision == turns[-1].revision]
+        last = now_of(same, look.call.at_ms)
+        return (_mean(same[:-last]), _mean(same[-last:])) if 0 < last < len(same) else None
 
     def holds(look: Look) -> bool:
         found = read(look)
@@ -327,36 +335,33 @@ def _changed(spec: Dropped | Risen, naming: Naming) -> Condition:
     return Condition(f"{word} {window_text(spec)} >= {least:g}{ending}", holds, values, names)
 
 
-def _halves(spec: Dropped | Risen) -> Callable[[Sequence[Turn], int], tuple[Sequence[Turn], Sequence[Turn]]]:
-    """(before, now) of the turns at a time."""
+def _reach(spec: Dropped | Risen) -> tuple[Span, Callable[[Sequence[Turn], int], int]]:
+    """What is read of the turns, and how many of those (of one revision, at a time) are the last ones; the others came before."""
     if spec.turns is not None:
-        last, reach = spec.turns, spec.turns + int(spec.against or spec.turns)  # type: ignore[arg-type]
-        return lambda turns, _: (turns[-reach:-last], turns[-last:])
+        last = spec.turns
+        return Span(last + int(spec.against or last)), lambda _, __: last  # type: ignore[arg-type]
     within = milliseconds(spec.within or 0)
     back = within + (milliseconds(spec.against) if spec.against is not None else within)
-    return lambda turns, at_ms: (
-        [turn for turn in turns if at_ms - back <= turn.end_ms < at_ms - within],
-        [turn for turn in turns if turn.end_ms >= at_ms - within],
-    )
+    return Span(0, back), lambda turns, at_ms: sum([turn.end_ms >= at_ms - within for turn in turns])
 
 
 def _streak(spec: Streak, naming: Naming) -> Condition:
-    speaker, label = naming.whose(spec), spec.streak
+    speaker, label, span = naming.whose(spec), spec.streak, Span(spec.turns)
 
     def read(look: Look) -> float:
         count = 0
-        for turn in reversed(look.turns(speaker)):
+        for turn in reversed(look.turns(speaker, span)):
             if turn.label != label:
                 break
             count += 1
         return count
 
     name = f"streak.{label}"
-    return _condition(name, naming.name(name, speaker), read, float(spec.turns))
+    return _condition(name, naming.name(name, speaker, span), read, float(spec.turns))
 
 
 def _heard(spec: Heard | Matched, naming: Naming) -> Condition:
-    speaker, within = naming.whose(spec), _since(spec)
+    speaker, span = naming.whose(spec), _span(spec)
     if isinstance(spec, Heard):
         said = [spec.words] if isinstance(spec.words, str) else spec.words
         found, what = phrases(said), "words"
@@ -368,15 +373,15 @@ def _heard(spec: Heard | Matched, naming: Naming) -> Condition:
         hits = look.watches.hits.get(key)
         if not hits:
             return 0
-        if within is not None:
-            return sum([hit >= look.call.at_ms - within for hit in hits])
-        if spec.turns is None:
+        if span.within_ms is not None:
+            return sum([hit >= look.call.at_ms - span.within_ms for hit in hits])
+        if not span.turns:
             return len(hits)
-        turns = look.turns(speaker, scored=False)[-spec.turns :]
+        turns = look.turns(speaker, span, scored=False)
         return sum([hit >= turns[0].end_ms for hit in hits]) if turns else 0
 
     text = f"{what} ({', '.join(said)[:60]}) {window_text(spec)}"
-    return _condition(text, naming.name(what, key, spec.turns, within), read, float(spec.count), listeners=(Listener(key, speaker, found, spec.count),))
+    return _condition(text, naming.name(what, key, span), read, float(spec.count), listeners=(Listener(key, speaker, found, spec.count),))
 
 
 def _silent(spec: Silent, naming: Naming) -> Condition:

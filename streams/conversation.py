@@ -12,18 +12,18 @@ from typing import Literal
 
 from streams.course import SILENT, Course, Voice
 from streams.episodes import Episode, Watches
-from streams.late import Line
+from streams.kept import REVISIONS, Turns
+from streams.late import NONE, Line
 from streams.records import LONGEST_MS, AtSource, Evidence, Scalar, Scored
 from streams.timeline import Timeline
-from streams.turns import Turn, hashed, heard
+from streams.turns import Turn, hashed, heard, order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
 REPEATS = 64  # segments over which a repeat is known
 RECENT = 5  # scored customer turns kept with their text, for evidence
 MAX_REVISION = 64  # characters of a model's name and revision, the last ones
-REVISIONS = 8  # of models, known by their index
-KNOWN = 8  # segments known beyond the turns that are kept, at least
+KNOWN = 4  # segments known beyond the turns that are kept, at least
 QUOTE = 160  # characters kept of a turn's text
 MAX_ATTRIBUTES = 1_000  # bytes (UTF-8) of a call's attributes, names and values
 CUSTOMER_SIDE = ("customer", "unknown")
@@ -97,7 +97,7 @@ class Conversation(Timing):
     reason: str | None = None
     at_ms: int = 0
     seen: tuple[str, ...] = ()
-    turns: tuple[Turn, ...] = ()
+    turns: Turns = NONE
     unsettled: int = 0
     settled: Course = SILENT
     course: Course = SILENT
@@ -163,7 +163,7 @@ def advance(before: Conversation | None, scored: Scored) -> Conversation:
     call = _touched(before or _opened(scored), scored)
     said = scored.type == "segment" and scored.final
     segment = hashed(scored.segment_id or "") if said else ""
-    if said and (segment in call.seen or segment in [turn.segment for turn in call.turns]):
+    if said and (segment in call.seen or call.turns.has(segment)):
         return call
     call = _informed(call, scored)
     if scored.type == "end" and call.status == "live":
@@ -267,13 +267,11 @@ def _revision(call: Conversation, scored: Scored) -> tuple[tuple[str, ...], int]
     return (*known[:index], revision, *known[index + 1 :]), index
 
 
-def _known(call: Conversation, turn: Turn, kept: tuple[Turn, ...]) -> tuple[str, ...]:
+def _known(call: Conversation, turn: Turn, kept: Turns) -> tuple[str, ...]:
     """The hashes of the turns that are no longer kept, so that REPEATS are known in all."""
-    if len(kept) == len(call.turns) + 1:
-        return call.seen[-max(KNOWN, REPEATS - len(kept)) :]
-    here = {known.segment for known in kept}
-    gone = [known.segment for known in (*call.turns, turn) if known.segment not in here]
-    return (*call.seen, *gone)[-max(KNOWN, REPEATS - len(kept)) :]
+    gone = len(call.turns) + 1 - len(kept)
+    left = sorted((*call.turns[:gone], turn), key=order)[:gone] if gone else []
+    return (*call.seen, *(turn.segment for turn in left))[-max(KNOWN, REPEATS - len(kept)) :]
 
 
 def _timed(timelines: Mapping[str, Timeline], turn: Turn) -> Mapping[str, Timeline]:
@@ -289,5 +287,10 @@ def _quoted(recent: tuple[Evidence, ...], scored: Scored, turn: Turn) -> tuple[E
     text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
     _, speaker, start, end, *_ = turn
     quoted = Evidence(scored.segment_id or "", speaker, start, end, turn.score, turn.label, text)
-    place = bisect_right(recent, (end, start), key=lambda other: (other.end_ms, other.start_ms))
+    later = recent and end <= recent[-1].end_ms
+    place = bisect_right(recent, order(turn), key=_evidence_order) if later else len(recent)
     return (*recent[:place], quoted, *recent[place:])[-RECENT:]
+
+
+def _evidence_order(turn: Evidence) -> tuple[int, int, str]:
+    return turn.end_ms, turn.start_ms, hashed(turn.segment_id)

@@ -5,9 +5,11 @@ course with them on top. A turn that comes later still is folded where it comes.
 """
 
 from bisect import bisect_right
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from streams.course import Course
+from streams.kept import Turns
 from streams.turns import Turn, order
 
 LATE_MS = 30_000
@@ -15,10 +17,13 @@ TURNS = 64  # turns of all speakers that are kept, and no longer than WINDOW_MS;
 WINDOW_MS = 600_000
 
 
+NONE = Turns()
+
+
 class Line(NamedTuple):
     """The turns that are kept, in order, of which the last `unsettled` are not folded into `settled`; `now` has them all."""
 
-    turns: tuple[Turn, ...] = ()
+    turns: Turns = NONE
     unsettled: int = 0
     settled: Course = Course()
     now: Course = Course()
@@ -29,12 +34,12 @@ class Line(NamedTuple):
         place = bisect_right(turns, order(turn), key=order) if turns and order(turn) < order(turns[-1]) else len(turns)
         late = place < len(turns)
         settled_turns = len(turns) - unsettled
-        turns = (*turns[:place], turn, *turns[place:])
+        turns = turns.inserted(place, turn)
         if place < settled_turns:  # later than the bound
             settled = settled.add(turn)
         else:
             unsettled += 1
-        now = _folded(settled, turns[len(turns) - unsettled :]) if late else now.add(turn)
+        now = folded(settled, turns[len(turns) - unsettled :]) if late else now.add(turn)
         return Line(turns, unsettled, settled, now)._settle(at_ms)
 
     def _settle(self, at_ms: int) -> "Line":
@@ -46,10 +51,11 @@ class Line(NamedTuple):
         while due < len(turns) and (due < gone or turns[due].end_ms < at_ms - LATE_MS):
             settled = settled.add(turns[due])
             due += 1
-        return Line(turns[gone:], len(turns) - due, settled, now)
+        return Line(turns[gone:] if gone else turns, len(turns) - due, settled, now)
 
 
-def _folded(course: Course, turns: tuple[Turn, ...]) -> Course:
+def folded(course: Course, turns: Iterable[Turn]) -> Course:
+    """The course with these turns on top."""
     for turn in turns:
         course = course.add(turn)
     return course

@@ -26,7 +26,7 @@ class Turn(NamedTuple):
     revision: int
     """Index into Conversation.revisions, -1 where it was not scored: what compares scores never does across two of them."""
     said: int = 0
-    """32 bits of a hash of what a bot said, by which a repeated prompt is known; 0 for all others."""
+    """24 bits of a hash of what a bot said, by which a repeated prompt is known; 0 for all others."""
 
 
 def order(turn: Turn) -> tuple[int, int, str]:
@@ -46,7 +46,7 @@ def heard(scored: Scored, segment: str, start: int, end: int, revision: int) -> 
 
 
 def _said(words: list[str]) -> int:
-    return int.from_bytes(hashlib.blake2b(" ".join(words).casefold().encode(errors="replace"), digest_size=4).digest(), "big")
+    return int.from_bytes(hashlib.blake2b(" ".join(words).casefold().encode(errors="replace"), digest_size=3).digest(), "big")
 
 
 def hashed(segment_id: str) -> str:

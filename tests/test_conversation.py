@@ -11,18 +11,16 @@ from builders import NOW, T0, event, folded, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.alerts import EPISODES
 from streams.conversation import (
     MAX_ATTRIBUTES,
     Conversation,
-    Episode,
     Limits,
     advance,
     epoch_ms,
 )
 from streams.course import Voice
+from streams.episodes import EPISODES, Episode
 from streams.records import LONGEST_MS, SPEAKERS, Scored, Source
-from streams.rules import SUSTAINED
 from streams.wire import encode
 
 
@@ -190,7 +188,7 @@ def test_the_state_stays_bounded_whatever_a_call_brings(letters: str) -> None:
         sizes.append(len(encode(call)))
     assert call is not None
     rng = random.Random(1)
-    alerts = [Episode(rng.randbytes(16).hex(), SUSTAINED, "critical", 99, n, n + 1, n < 15) for n in range(EPISODES)]
+    alerts = [Episode(rng.randbytes(16).hex(), "sustained_negative", 2, "critical", 99, n, n + 1, n < 4, 9, "a1b2c3") for n in range(EPISODES)]
     largest = encode(replace(call, episodes=tuple(alerts)))
     assert len(largest) < 36 * 1024
     assert len(zlib.compress(largest)) < 9 * 1024

@@ -24,6 +24,7 @@ from pathlib import Path
 
 from streams import topics
 from streams.conversation import Conversation, Limits, Positions, closed
+from streams.kept import Turns, pack
 from streams.pipeline import Calls, Outcome
 from streams.publisher import Outgoing, Transactions
 from streams.recording import read
@@ -99,7 +100,7 @@ def varied(pattern: Conversation, number: int, rng: random.Random) -> Conversati
         lane=lane,
         positions={lane: rng.randrange(10**7)},
         seen=tuple(f"{rng.getrandbits(48):012x}" for _ in pattern.seen),
-        turns=tuple(map(kept, pattern.turns)),
+        turns=Turns(b"".join(pack(kept(turn)) for turn in pattern.turns)),
         recent=tuple(map(turned, pattern.recent)),
     )
 
