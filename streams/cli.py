@@ -20,7 +20,7 @@ import click
 
 from models.errors import ModelError
 from models.sentiment import LABELS
-from streams import __version__, alerts_cli, logs
+from streams import __version__, alerts_cli, logs, rules_cli
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
 from streams.records import Record
@@ -107,7 +107,13 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     _check_skip(settings, skip)
     _ = settings.mask  # what it lacks is told now, not at the first text
     from streams import topics
+    from streams.rules import load
 
+    rules = load(settings.rules_path)
+    if not settings.text:
+        from streams.unheard import refuse_words
+
+        refuse_words(rules)
     with topics.admin(settings) as client:
         if settings.create_topics:
             for name in topics.create(client, settings):
@@ -123,7 +129,7 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
         topics.begin(settings, f"{settings.group}-{role}", settings.topic(topic))
     from streams.worker import run
 
-    return run(settings, found, scorer, judge=only != "score", skip=skip)
+    return run(settings, found, scorer, judge=only != "score", skip=skip, rules=rules)
 
 
 def _check_skip(settings: Settings, skip: Sequence[str]) -> None:
@@ -519,6 +525,7 @@ def _labels(settings: Settings) -> tuple[str, ...] | None:
 
 
 alerts_cli.register(cli, takes, BROKER, examples)
+cli.add_command(rules_cli.group(takes, MODEL, _load, examples))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -12,11 +12,12 @@ from typing import TypeVar
 from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
 from models.staged import Failure, Result
-from streams.alerts import judge, noted, resolve_all
-from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, epoch_ms
+from streams.alerts import Judgement, due, follow, resolve_all
+from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed, epoch_ms
 from streams.errors import PoisonError
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
 from streams.redact import kept
+from streams.rules import RuleSet, load
 from streams.summary import summarise
 from streams.wire import decode, decode_state, decode_timing, encode
 
@@ -145,7 +146,8 @@ AHEAD_MS = 3_600_000
 replay does run ahead; brokers themselves refuse more than an hour by default (message.timestamp.after.max.ms)."""
 
 
-def _bounded(scored: Scored) -> Scored:
+def bounded(scored: Scored) -> Scored:
+    """As it counts for the clock of its lane."""
     latest = epoch_ms(scored.scored_at) + AHEAD_MS
     return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
 
@@ -205,7 +207,8 @@ class Calls:
 
     A source partition ("lane") has a clock: the highest timestamp of its records. Before a record is judged, everything
     due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives. What
-    was said goes through `mask` first: calls.sentiment may hold what a scorer wrote that masked less.
+    was said goes through `mask` first: calls.sentiment may hold what a scorer wrote that masked less. `rules` None:
+    those that are on by default.
     """
 
     def __init__(
@@ -214,9 +217,10 @@ class Calls:
         partitions: int,
         states: Iterable[Conversation] = (),
         positions: Positions | None = None,
+        rules: RuleSet | None = None,
         mask: Mask = kept,
     ) -> None:
-        self.limits = limits
+        self.limits, self.rules = limits, rules if rules is not None else load(None)
         self.partitions = partitions
         self.mask, self.calls = mask, States(mask)
         self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
@@ -240,7 +244,7 @@ class Calls:
     def judge(self, scored: Scored, outcome: Outcome) -> Rejected | None:
         """Advances the call of one scored segment; a repeat of what was judged before changes nothing. Returns why the
         segment cannot be used when its call is over."""
-        scored = _bounded(scored)
+        scored = bounded(scored)
         source, position = scored.source, self.lanes.get(scored.source.lane, NOWHERE)
         if source.offset <= position.offset:
             outcome.repeats += 1
@@ -261,11 +265,12 @@ class Calls:
         if before is not None and before.status == "closed":
             return Rejected("call_ended", "the call's summary has been published")
         scored = _masked(scored, self.mask)
-        after = advance(before, scored)
-        alerts = judge(before, after, scored)
-        outcome.alerts += alerts
-        self._store(noted(after, alerts), outcome)
+        self._store(self._heeded(follow(before, advance(before, scored), scored, self.rules), outcome), outcome)
         return None
+
+    def _heeded(self, judgement: Judgement, outcome: Outcome) -> Conversation:
+        outcome.alerts += judgement.alerts
+        return judgement.call
 
     def tick(self, clocks: dict[str, int], outcome: Outcome) -> None:
         """Lets everything happen that is due by these clocks (lane -> ms since 1970)."""
@@ -297,28 +302,28 @@ class Calls:
             call = self.calls.get(call_id)
             if call is None or call.lane != lane or call.positions.get(lane, -1) > judged_to:
                 continue  # gone, moved to another lane, or stored before a crash ahead of the log that is now read again
-            if call.due(self.limits) <= clock:
-                self._due(call, call.due(self.limits), outcome)
-            else:
+            if call.due(self.limits) > clock:
                 self._schedule(call)
+            elif call.rules_due is not None and call.rules_due < call.closes(self.limits):
+                self._store(self._heeded(due(call, self.rules), outcome), outcome)
+            else:
+                self._close(call, call.closes(self.limits), outcome)
 
-    def _due(self, call: Conversation, due: int, outcome: Outcome) -> None:
+    def _close(self, call: Conversation, at: int, outcome: Outcome) -> None:
+        """What is over becomes a marker, a marker goes."""
         if call.status == "closed":
             del self.calls[call.call_id]
             outcome.changed[call.call_id] = None
             return
-        alerts = resolve_all(call, call.at_ms)
-        outcome.alerts += alerts
-        call = noted(call, alerts)
+        call = self._heeded(resolve_all(call, call.at_ms), outcome)
         outcome.summaries.append(summarise(call))
-        marker = replace(call, status="closed", clock=due, recent=(), seen=(), voices={}, episodes=(), attributes={})
-        self._store(marker, outcome)
+        self._store(closed(call, at), outcome)
 
 
-def judged(scored: Iterable[Scored], limits: Limits) -> Outcome:
+def judged(scored: Iterable[Scored], limits: Limits, rules: RuleSet | None = None) -> Outcome:
     """All that judging these segments gives, in their order, every call closed at the end: what a worker must have
     published once it has read them and every due time has passed."""
-    calls, outcome = Calls(limits, partitions=1), Outcome()
+    calls, outcome = Calls(limits, partitions=1, rules=rules), Outcome()
     for segment in scored:
         calls.judge(segment, outcome)
     calls.tick(dict.fromkeys(calls.timers, 1 << 62), outcome)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -66,6 +67,7 @@ class Settings:
     score_partials: bool = _setting(False, "score partial segments, too")
     redact: bool = _setting(False, "mask numbers and e-mail addresses in all that is published (extra: callpulse[redact])")
     text: bool = _setting(True, "publish what was said; without it no text leaves the worker")
+    rules: str = _setting("", "rules file, or folder of *.yaml; without: the three of the library that are on by default")
     grace_s: float = _setting(60.0, "seconds after a call's end event until its summary")
     voice_silence_s: float = _setting(900.0, "seconds of silence after which a voice call without an end event is over")
     chat_silence_s: float = _setting(86400.0, "the same for a chat")
@@ -125,6 +127,10 @@ class Settings:
             voice_silence_ms=int(self.voice_silence_s * 1000),
             chat_silence_ms=int(self.chat_silence_s * 1000),
         )
+
+    @property
+    def rules_path(self) -> Path | None:
+        return Path(self.rules) if self.rules else None
 
     @property
     def policy(self) -> Policy:
