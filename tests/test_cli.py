@@ -36,6 +36,7 @@ OTHER = {
     "cached_texts": "0",
     "score_speakers": "customer",
     "score_partials": "True",
+    "rules": "rules.yaml",
     "grace_s": "1.5",
     "voice_silence_s": "60",
     "chat_silence_s": "61",
