@@ -107,10 +107,11 @@ class Moment:
             self._let_go(rules, asked)
         if self.since:
             self.since = {digest: at for digest, at in self.since.items() if digest in asked.digests}
-        for rule in asked.timed if timed_only else asked.rules:
-            if rule.ref.name in self.open:
-                self._tended(rule, self.open[rule.ref.name])
-            elif rule.when.holds(self.look):
+        look, open_ = self.look, self.open
+        for name, holds, rule in asked.timed if timed_only else asked.rules:
+            if name in open_:
+                self._tended(rule, open_[name])
+            elif holds(look):
                 self._begun(rule)
             elif self.since:
                 self.since.pop(rule.digest, None)
@@ -200,7 +201,7 @@ class Moment:
             return None
         ahead = [ms for wake in asked.wakes if (ms := wake(self.look)) is not None]
         if self.since:
-            ahead += [self.since[r.digest] + r.lasting_ms - self.now_ms for r in asked.rules if r.digest in self.since]
+            ahead += [self.since[r.digest] + r.lasting_ms - self.now_ms for *_, r in asked.rules if r.digest in self.since]
         for name, i in self.open.items():
             ahead += [at - self.now_ms for at in _changes(rules.names[name], self.episodes[i])]
         return min((self.clock + ms for ms in ahead if ms > 0), default=None)

@@ -36,7 +36,7 @@ from streams.words import pattern, phrases, slow
 WAYS = {
     "turns": f"write a whole number from 1 to {MOST_TURNS}: a state keeps no more turns",
     "min_turns": f"write a whole number from 1 to {MOST_TURNS}",
-    "within": f'write a span such as 60s or 5m, at most {LONGEST_S // 60}m: a state keeps no more',
+    "within": f"write a span such as 60s or 5m, at most {LONGEST_S // 60}m: a state keeps no more",
     "against": "write a whole number of turns beside `turns`, a span beside `within`",
     "count": "write a whole number; for `label` a comparison such as {gte: 3} may stand there",
     "share": "write a number from 0 to 1, or a comparison such as {gt: 0.5}",
@@ -156,7 +156,9 @@ def _escalations(document: Document, path: Path, spec: Rule) -> list[Escalation]
     for i, each in enumerate(given):  # type: ignore[arg-type]
         place = (*path, i) if many else path
         if SEVERITIES.index(each.to) <= SEVERITIES.index(severity):
-            document.fault((*place, "to"), f"{each.to} is no graver than {severity}: escalate to a graver severity, step by step")
+            document.fault(
+                (*place, "to"), f"{each.to} is no graver than {severity}: escalate to a graver severity, step by step"
+            )
         if unset(each.when) and each.after is None:
             document.fault(place, "say when: `when` with a condition, `after` with a span, or both")
         if each.after is not None:

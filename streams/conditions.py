@@ -215,7 +215,9 @@ def _bounds_text(compare: float | Compare) -> str:
 
 def _condition(text: str, name: str, read: Callable[[Look], float | None], compare: float | Compare, **more: Any) -> Condition:
     """Something that is read against bounds; None never holds."""
-    return Condition(f"{text} {_bounds_text(compare)}", _holds(read, compare), lambda look: _value(name, read(look)), (name,), **more)
+    return Condition(
+        f"{text} {_bounds_text(compare)}", _holds(read, compare), lambda look: _value(name, read(look)), (name,), **more
+    )
 
 
 def _holds(read: Callable[[Look], float | None], compare: float | Compare) -> Holds:
@@ -327,8 +329,10 @@ def _changed(spec: Dropped | Risen, naming: Naming) -> Condition:
 
     def values(look: Look) -> Mapping[str, float]:
         found = read(look)
-        return {} if found is None else dict(
-            zip(names, (round(value, 3) for value in (*found, sign * (found[1] - found[0]))), strict=True)
+        return (
+            {}
+            if found is None
+            else dict(zip(names, (round(value, 3) for value in (*found, sign * (found[1] - found[0]))), strict=True))
         )
 
     ending = f", to {_bounds_text(spec.to)}" if spec.to is not None else ""
@@ -381,7 +385,9 @@ def _heard(spec: Heard | Matched, naming: Naming) -> Condition:
         return sum([hit >= turns[0].end_ms for hit in hits]) if turns else 0
 
     text = f"{what} ({', '.join(said)[:60]}) {window_text(spec)}"
-    return _condition(text, naming.name(what, key, span), read, float(spec.count), listeners=(Listener(key, speaker, found, spec.count),))
+    return _condition(
+        text, naming.name(what, key, span), read, float(spec.count), listeners=(Listener(key, speaker, found, spec.count),)
+    )
 
 
 def _silent(spec: Silent, naming: Naming) -> Condition:

@@ -69,7 +69,9 @@ def kept(episodes: Sequence[Episode]) -> tuple[Episode, ...]:
     return tuple(e for e in episodes if e.alert_id not in gone)
 
 
-def with_hits(watches: Mapping[str, tuple[int, ...]], news: Mapping[str, int], keep: Mapping[str, int]) -> dict[str, tuple[int, ...]]:
+def with_hits(
+    watches: Mapping[str, tuple[int, ...]], news: Mapping[str, int], keep: Mapping[str, int]
+) -> dict[str, tuple[int, ...]]:
     """The hits with one more (offset in ms) a key: of each key its last `keep`, of all together the last HITS."""
     hits = {**watches, **{key: tuple(sorted((*watches.get(key, ()), at))[-keep[key] :]) for key, at in news.items()}}
     while sum(map(len, hits.values())) > HITS:

@@ -58,7 +58,8 @@ class Step:
             "label": turn.sentiment.label if turn.sentiment else None,
         }
         alerts = [
-            {"at_ms": a.at_ms, "event": a.event, "severity": a.severity, "rule": a.rule.name, "reason": a.reason} for a in self.alerts
+            {"at_ms": a.at_ms, "event": a.event, "severity": a.severity, "rule": a.rule.name, "reason": a.reason}
+            for a in self.alerts
         ]
         return {
             "call_id": self.call_id,

@@ -92,7 +92,9 @@ class Rule(Struct, forbid_unknown_fields=True, frozen=True):
     scope: Scope = Scope()
     until: Annotated[Condition, Meta(description="the exit, if it is not that `when` has passed: hysteresis")] = UNSET
     lasting: Annotated[Span, Meta(description="how long `when` must hold before the alert")] = field(default=0.0, name="for")
-    cooldown: Annotated[Span, Meta(description="how long the exit must hold before the episode resolves: flapping is one")] = 30.0
+    cooldown: Annotated[Span, Meta(description="how long the exit must hold before the episode resolves: flapping is one")] = (
+        30.0
+    )
     escalate: Annotated[Escalation | list[Escalation], Meta(description="while the episode lasts")] = []
     evidence: Evidence = Evidence()
     resolved: Annotated[str, Meta(min_length=1, max_length=300)] = "What raised the alert has passed."

@@ -70,12 +70,13 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The rules that are for a call; those of them that may change although nothing arrives, and what tells when."""
+    """The rules that are for a call, each with its name and entry; those of them that may change although nothing arrives, and what
+    tells when."""
 
-    rules: tuple[Rule, ...]
+    rules: tuple[tuple[str, Callable[[Look], bool], Rule], ...]
     names: frozenset[str]
     digests: frozenset[str]
-    timed: tuple[Rule, ...]
+    timed: tuple[tuple[str, Callable[[Look], bool], Rule], ...]
     wakes: tuple[Callable[[Look], int | None], ...]
 
 
@@ -112,10 +113,11 @@ def _typed(value: Scalar) -> Any:
 
 
 def _asked(rules: Sequence[Rule]) -> Asked:
-    timed = tuple(rule for rule in rules if any(condition.wakes for condition in rule.conditions))
-    wakes = tuple(wake for rule in timed for condition in rule.conditions for wake in condition.wakes)
+    entries = tuple((rule.ref.name, rule.when.holds, rule) for rule in rules)
+    timed = tuple(entry for entry in entries if any(condition.wakes for condition in entry[2].conditions))
+    wakes = tuple(wake for *_, rule in timed for condition in rule.conditions for wake in condition.wakes)
     names, digests = frozenset(rule.ref.name for rule in rules), frozenset(rule.digest for rule in rules)
-    return Asked(tuple(rules), names, digests, timed, wakes)
+    return Asked(entries, names, digests, timed, wakes)
 
 
 def rule_set(rules: Sequence[Rule]) -> RuleSet:

@@ -33,7 +33,9 @@ def group(takes: Callable[..., Any], model: Sequence[str], load: Load, examples:
 
     @rules.command(
         "explain",
-        epilog=examples("callpulse rules explain call.jsonl", "callpulse rules explain call.jsonl --rules my.yaml --rule churn"),
+        epilog=examples(
+            "callpulse rules explain call.jsonl", "callpulse rules explain call.jsonl --rules my.yaml --rule churn"
+        ),
     )
     @takes("rules", "score_speakers", "grace_s", "voice_silence_s", *model)
     @click.argument("recording", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
@@ -51,8 +53,10 @@ def group(takes: Callable[..., Any], model: Sequence[str], load: Load, examples:
     def schema_command() -> int:
         """Print the JSON Schema of a rules file, by which editors complete it and check it.
 
-        With the YAML language server (VS Code's YAML extension, and others), begin the rules file with the line
-        # yaml-language-server: $schema=rules.schema.json
+        With the YAML language server (VS Code's YAML extension, and others), begin the rules file with this line:
+
+        \b
+          # yaml-language-server: $schema=rules.schema.json
         """
         from streams.rules import schema
 

@@ -76,8 +76,8 @@ def pattern(text: str) -> Matcher:
         raise ValueError(f"this is no regular expression: {error}") from error
 
     def found(said: str) -> bool:
-        try:
-            return compiled.search(said, timeout=LIMIT_S) is not None
+        try:  # holding the lock: this takes a microsecond, to wait for a thread of the model's some thousand
+            return compiled.search(said, timeout=LIMIT_S, concurrent=False) is not None
         except TimeoutError:
             return False
 

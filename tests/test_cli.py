@@ -38,6 +38,7 @@ OTHER = {
     "score_partials": "True",
     "redact": "True",
     "text": "False",
+    "rules": "rules.yaml",
     "grace_s": "1.5",
     "voice_silence_s": "60",
     "chat_silence_s": "61",

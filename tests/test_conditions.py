@@ -81,7 +81,9 @@ def test_whose_measure_it_is() -> None:
     assert values("{measure: score.last, speaker: agent, gte: 0}", turns) == {"score.last.agent": 1}
     scoped = rule("{measure: score.last, gte: 0}", scope="{speaker: agent}")
     assert scoped.rules[0].values(Look(folded(turns))) == {"score.last": 1}
-    assert values("{measure: score.last, gte: -1}", [replace(turns[2], segment_id="x")]) == {"score.last": 0}, "unknown speakers"
+    assert values("{measure: score.last, gte: -1}", [replace(turns[2], segment_id="x")]) == {"score.last": 0}, (
+        "unknown speakers"
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,7 +132,10 @@ def test_whose_measure_it_is() -> None:
     ],
 )
 def test_conditions_on_the_customers_turns(condition: str, scores: tuple[float, ...], expected: bool) -> None:
-    turns = [scored(0, speaker="agent", start_ms=0, end_ms=1), *(replace(t, segment_id=f"c{i}") for i, t in enumerate(said(*scores)))]
+    turns = [
+        scored(0, speaker="agent", start_ms=0, end_ms=1),
+        *(replace(t, segment_id=f"c{i}") for i, t in enumerate(said(*scores))),
+    ]
     assert holds(condition, turns) == expected
     mixed = [*turns, *(scored(n, 0.0, speaker="agent", start_ms=1, end_ms=2) for n in range(20, 24))]
     assert holds(condition, mixed) == expected, "what others said earlier in the call changes nothing"
@@ -155,7 +160,10 @@ def test_a_drop_never_compares_two_model_revisions() -> None:
     other = [*turns[:3], *(replace(turn, model=Model("fake", "2", "exact")) for turn in turns[3:])]
     assert not holds("{drop: 0.7, turns: 3}", other)
     assert not holds("{drop: 0.7, within: 25s}", other)
-    assert not holds("{rise: 0.7, turns: 3}", [replace(turn, sentiment=back.sentiment) for turn, back in zip(other, turns[::-1], strict=True)])
+    assert not holds(
+        "{rise: 0.7, turns: 3}",
+        [replace(turn, sentiment=back.sentiment) for turn, back in zip(other, turns[::-1], strict=True)],
+    )
 
 
 def texts(*said_by: tuple[str, str]) -> list[Scored]:
@@ -183,7 +191,13 @@ def texts(*said_by: tuple[str, str]) -> list[Scored]:
     ],
 )
 def test_words_are_listened_for(condition: str, expected: bool) -> None:
-    turns = texts(("agent", "Hello there"), ("customer", "I want a REFUND."), ("agent", "why"), ("customer", "because"), ("customer", "환불을"))
+    turns = texts(
+        ("agent", "Hello there"),
+        ("customer", "I want a REFUND."),
+        ("agent", "why"),
+        ("customer", "because"),
+        ("customer", "환불을"),
+    )
     assert holds(condition, turns) == expected
 
 
@@ -194,7 +208,10 @@ def test_unknown_speakers_are_listened_to_as_the_customer_until_one_is_known() -
 
 
 def test_words_of_a_late_utterance_count_at_its_own_time() -> None:
-    turns = [*texts(("customer", "a"), ("customer", "b"), ("customer", "c")), scored(9, 0.0, text="refund", start_ms=4_000, end_ms=5_000)]
+    turns = [
+        *texts(("customer", "a"), ("customer", "b"), ("customer", "c")),
+        scored(9, 0.0, text="refund", start_ms=4_000, end_ms=5_000),
+    ]
     assert holds("{words: refund, within: 20s}", turns)
     assert not holds("{words: refund, within: 18s}", turns)
     assert not holds("{words: refund, turns: 2}", turns)

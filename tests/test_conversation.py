@@ -188,7 +188,10 @@ def test_the_state_stays_bounded_whatever_a_call_brings(letters: str) -> None:
         sizes.append(len(encode(call)))
     assert call is not None
     rng = random.Random(1)
-    alerts = [Episode(rng.randbytes(16).hex(), "sustained_negative", 2, "critical", 99, n, n + 1, n < 4, 9, "a1b2c3") for n in range(EPISODES)]
+    alerts = [
+        Episode(rng.randbytes(16).hex(), "sustained_negative", 2, "critical", 99, n, n + 1, n < 4, 9, "a1b2c3")
+        for n in range(EPISODES)
+    ]
     largest = encode(replace(call, episodes=tuple(alerts)))
     assert len(largest) < 36 * 1024
     assert len(zlib.compress(largest)) < 9 * 1024

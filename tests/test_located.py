@@ -15,7 +15,9 @@ def test_values_and_the_lines_on_which_they_stand() -> None:
 
 
 def test_only_plain_words_of_yaml_1_2_are_more_than_text() -> None:
-    document = parse("[true, False, no, on, off, y, 1:30, 2026-01-01, 0x1f, 012, -7, +1, 2.5, .5, 1e3, ~, null, '1', 1_000]", "f")
+    document = parse(
+        "[true, False, no, on, off, y, 1:30, 2026-01-01, 0x1f, 012, -7, +1, 2.5, .5, 1e3, ~, null, '1', 1_000]", "f"
+    )
     texts = ["no", "on", "off", "y", "1:30", "2026-01-01", "0x1f"]
     assert document.value == [True, False, *texts, 12, -7, 1, 2.5, 0.5, 1000.0, None, None, "1", "1_000"]
 
@@ -24,7 +26,19 @@ def test_a_key_that_is_there_twice_is_a_fault() -> None:
     assert parse("a:\n  b: 1\n  c: 2\n  b: 3\n", "f").faults == [Fault("f", 4, "`b` is here twice: remove one")]
 
 
-@pytest.mark.parametrize(("text", "line"), [("a: [1", 1), ("a: b\n c: d", 2), ("a: 'x\n", 2), ("a: *b", 1), ("%", 1), ("a: \x07", 1), ("--- a\n--- b", 2), ("a: !!int x", 1)])
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("a: [1", 1),
+        ("a: b\n c: d", 2),
+        ("a: 'x\n", 2),
+        ("a: *b", 1),
+        ("%", 1),
+        ("a: \x07", 1),
+        ("--- a\n--- b", 2),
+        ("a: !!int x", 1),
+    ],
+)
 def test_what_is_no_yaml_is_told_with_its_line(text: str, line: int) -> None:
     document = parse(text, "f")
     assert document.value is None
@@ -41,7 +55,9 @@ def test_nothing_is_nothing() -> None:
 def test_an_alias_is_what_it_stands_for_and_a_bomb_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert parse("a: &x [1, 2]\nb: *x\n", "f").value == {"a": [1, 2], "b": [1, 2]}
     monkeypatch.setattr(located, "MAX_NODES", 200)
-    bomb = "a: &a [1, 2, 3]\n" + "".join(f"{name}: &{name} [*{last}, *{last}, *{last}]\n" for last, name in zip("abcdef", "bcdefg"))
+    bomb = "a: &a [1, 2, 3]\n" + "".join(
+        f"{name}: &{name} [*{last}, *{last}, *{last}]\n" for last, name in zip("abcdef", "bcdefg")
+    )
     [fault] = parse(bomb, "f").faults
     assert "more than 200 values" in fault.text
 

@@ -126,7 +126,11 @@ def test_a_wrong_rule_is_told_with_its_line_and_the_way_out(given: dict[str, str
         ("rules:\n  - 7\n", 2, "expected object, got int"),
         ("rules:\n  - name: a\n    when: {silence: 9s}\n", 2, "`severity` is missing: write info, warning or critical"),
         ("rules:\n  - {name: A, severity: info, reason: r, when: {silence: 30s}}\n", 2, "small letters"),
-        ('rules:\n  - {name: a, severity: info, when: {silence: 30s},\n     reason: "{x}"}\n', 3, "{x} is not compared by the rule"),
+        (
+            'rules:\n  - {name: a, severity: info, when: {silence: 30s},\n     reason: "{x}"}\n',
+            3,
+            "{x} is not compared by the rule",
+        ),
     ],
 )
 def test_a_wrong_file_is_told_with_its_line_and_the_way_out(text: str, line: int, told: str) -> None:
@@ -175,7 +179,9 @@ def test_the_hash_stands_for_the_content_whatever_the_order_of_keys_and_the_comm
     assert len({ruleset(text).hash for text in (GOOD, *others)}) == 4
 
 
-@pytest.mark.parametrize(("span", "ms"), [("500ms", 500), ("30s", 30_000), ("1.5m", 90_000), ("2h", 7_200_000), (12.5, 12_500), (3, 3000)])
+@pytest.mark.parametrize(
+    ("span", "ms"), [("500ms", 500), ("30s", 30_000), ("1.5m", 90_000), ("2h", 7_200_000), (12.5, 12_500), (3, 3000)]
+)
 def test_spans(span: str | float, ms: int) -> None:
     assert milliseconds(span) == ms
 

@@ -15,7 +15,19 @@ def found(phrase: str, text: str) -> bool:
     return phrases([phrase])(plain(text))
 
 
-@pytest.mark.parametrize("text", ["환불을 해주세요", "환불해 주세요", "저는 환불 원해요", "(환불)", "오늘\n환불받고", "환불", "환불".encode().decode(), "환불"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "환불을 해주세요",
+        "환불해 주세요",
+        "저는 환불 원해요",
+        "(환불)",
+        "오늘\n환불받고",
+        "환불",
+        "환불".encode().decode(),
+        "환불",
+    ],
+)
 def test_a_korean_word_is_found_with_what_is_attached_behind(text: str) -> None:
     assert found("환불", text)
 
@@ -65,7 +77,12 @@ def test_what_is_not_found(phrase: str, text: str) -> None:
 
 def test_any_of_several_phrases() -> None:
     matcher = phrases(["refund", "money back", "환불"])
-    assert [matcher(plain(text)) for text in ("My money  back!", "환불은요", "refunded", "back money")] == [True, True, False, False]
+    assert [matcher(plain(text)) for text in ("My money  back!", "환불은요", "refunded", "back money")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 @pytest.mark.parametrize("phrase", ["", "  ", "!?", "…"])
@@ -81,7 +98,9 @@ def test_a_single_word_is_found_as_a_plain_search_over_words_says(text: str, phr
         return
     korean = "가" <= word[-1] <= "힣"
     expected = any(
-        said == word or (korean and said.startswith(word)) or (said.startswith(word) and re.fullmatch("[가-힣]+", said[len(word) :]))
+        said == word
+        or (korean and said.startswith(word))
+        or (said.startswith(word) and re.fullmatch("[가-힣]+", said[len(word) :]))
         for said in plain(text).split()
     )
     assert found(phrase, text) == bool(expected)
@@ -104,6 +123,8 @@ def test_a_pattern_that_takes_too_long_counts_as_not_found(monkeypatch: pytest.M
     assert time.perf_counter() - began < 20 * words.LIMIT_S
 
 
-@pytest.mark.parametrize(("text", "is_slow"), [("(a+)+$", True), ("(a|aa)+$", True), (r"\brefund\b.*\bnow\b", False), ("환불", False)])
+@pytest.mark.parametrize(
+    ("text", "is_slow"), [("(a+)+$", True), ("(a|aa)+$", True), (r"\brefund\b.*\bnow\b", False), ("환불", False)]
+)
 def test_slow_patterns_are_known_beforehand(text: str, is_slow: bool) -> None:
     assert slow(text) == is_slow
