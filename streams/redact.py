@@ -25,7 +25,8 @@ _COUNT = any_of((*UNITS, *TEENS, *TENS, r"\d+"))
 _SPELT = rf"(?:(?:[a-z]|{_COUNT}|[a-z0-9]+[ ](?:dot|underscore|dash|hyphen))[ ])"
 _ENDS = "(?:com|net|org|edu|gov|io|co|uk|kr|ie|eu)"
 _DOMAIN = rf"[a-z0-9-]+(?:[ ](?:dot|dash|hyphen)[ ][a-z0-9-]+)*[ ]dot[ ]{_ENDS}\b"
-_ENGLISH_EMAIL = rf"(?<![a-z0-9.'-]){_SPELT}{{0,40}}[a-z0-9]+(?:[ ]{_COUNT}){{0,4}}[ ]at[ ]{_DOMAIN}"
+_SHOPPING = "(?!(?:it|that|this|them|us|one|look(?:ed|ing)?|order(?:ed|s)?|bought|shop(?:ped|ping)?|online|found)[ ]at[ ])"
+_ENGLISH_EMAIL = rf"(?<![a-z0-9.'-]){_SPELT}{{0,40}}{_SHOPPING}[a-z0-9]+(?:[ ]{_COUNT}){{0,4}}[ ]at[ ]{_DOMAIN}"
 _LETTERS = (
     "(?:에이치|에이|비|씨|디|이|에프|지|아이|제이|케이|엘|엠|엔|오|피|큐|알|에스|티|유|브이|더블유|엑스|와이|제트|"
     "공|영|일|삼|사|육|칠|팔|구|점|닷|언더바|하이픈)"

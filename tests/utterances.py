@@ -97,6 +97,7 @@ KEPT = (
     "no one told me, not one of them",
     "error five oh three",
     "meet me at the office at noon",
+    "i bought it at amazon dot com and looked at ebay dot co dot uk",
     "[card] and [phone] and [email]",
     "구만 원이나요 그럼 너무 좋죠",
     "천이백만 원인데 이거 안 나오면 어떡해요",
