@@ -27,6 +27,7 @@ from streams.metrics import Counts
 from streams.pipeline import Outcome, Reading, Stamp, assemble, at, read
 from streams.publisher import Outgoing, Publisher, rejected_record
 from streams.records import Model, Record, Rejected, Scored
+from streams.rules import RuleSet
 from streams.settings import Settings
 from streams.state import SKIPPED, Judged
 from streams.topics import Found
@@ -49,7 +50,7 @@ def anchored() -> Callable[[], float]:
 @dataclass
 class Context:
     """What the agents of one worker share. `failure` is what stopped it, None after a signal; `skip` has the places of records
-    that go to calls.rejected unseen."""
+    that go to calls.rejected unseen; `rules` None: those that are on by default."""
 
     settings: Settings
     topics: Mapping[str, Found]
@@ -58,6 +59,7 @@ class Context:
     clock: Callable[[], float] = field(default_factory=anchored)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
+    rules: RuleSet | None = None
 
     def failed(self, error: BaseException, batch: Sequence[Message]) -> None:
         """Stops the worker, after a line that says where it stood."""
@@ -125,7 +127,7 @@ class Scoring:
     ) -> None:
         self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
         self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
-        self.publisher, self.behind = publisher, behind
+        self.publisher, self.behind, self.mask = publisher, behind, self.settings.mask
         self.engine = Engine(scorer, bound=3 * CAPACITY, cache=self.settings.cached_texts)  # a batch, the next, one given up
         self.model = Model(scorer.name, scorer.revision, scorer.precision)
         self.ahead: list[Begun] = []
@@ -172,7 +174,7 @@ class Scoring:
 
     def _results(self, part: Begun) -> Iterator[tuple[Event, Record, Scored | Rejected]]:
         now = datetime.fromtimestamp(self.clock(), timezone.utc)
-        scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now)))
+        scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now, self.mask)))
         for event, record in zip(part.events, part.records, strict=True):
             yield event, record, SKIPPED if record.place in self.skip else next(scored)
 
@@ -217,7 +219,7 @@ class Judging:
 
     def _opened(self, partition: int) -> Judged:
         context = self.context
-        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip)
+        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip, context.rules)
 
     def _loaded(self, waiting: "asyncio.Future[Any]") -> None:
         if waiting.cancelled() or isinstance(error := waiting.exception(), asyncio.CancelledError):

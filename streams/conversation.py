@@ -4,24 +4,28 @@
 a few recent turns, a timeline whose bins widen. Its due time says when something happens although nothing arrives.
 """
 
-import hashlib
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
-from streams.records import LONGEST_MS, AtSource, Evidence, Label, RuleRef, Scalar, Scored, Severity
+from streams.course import SILENT, Course, Voice
+from streams.episodes import Episode, Watches
+from streams.kept import REVISIONS, Turns
+from streams.late import NONE, Line
+from streams.records import LONGEST_MS, AtSource, Evidence, Scalar, Scored
+from streams.timeline import Timeline
+from streams.turns import Turn, hashed, heard, order
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
 REPEATS = 64  # segments over which a repeat is known
-RECENT = 8  # scored customer turns kept for the rules and for evidence
+RECENT = 5  # scored customer turns kept with their text, for evidence
+MAX_REVISION = 64  # characters of a model's name and revision, the last ones
+KNOWN = 4  # segments known beyond the turns that are kept, at least
 QUOTE = 160  # characters kept of a turn's text
-BINS = 64
 MAX_ATTRIBUTES = 1_000  # bytes (UTF-8) of a call's attributes, names and values
-ALPHA = 0.3
-"""Weight of the newest turn in the exponentially weighted score, s' = (1 - a) s + a x, from 0 (neutral) at the start."""
-
 CUSTOMER_SIDE = ("customer", "unknown")
 
 
@@ -33,77 +37,6 @@ class Limits:
     voice_silence_ms: int = 15 * 60_000
     chat_silence_ms: int = DAY_MS
     closed_ms: int = DAY_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """Labels of one speaker's turns by time: bin i counts [negative, neutral, positive] turns that end in
-    [i, i + 1) x `width_ms`. A call that outgrows the bins doubles their width, so a turn is placed to 1/32 of the call."""
-
-    width_ms: int = 1_000
-    bins: tuple[tuple[int, int, int], ...] = ()
-
-    def add(self, end_ms: int, label: Label) -> "Timeline":
-        width, bins = self.width_ms, list(self.bins)
-        while end_ms // width >= BINS:
-            bins = [_sum(bins[i : i + 2]) for i in range(0, len(bins), 2)]
-            width *= 2
-        at = end_ms // width
-        bins += [(0, 0, 0)] * (at + 1 - len(bins))
-        negative, neutral, positive = bins[at]
-        bins[at] = (negative + (label == "negative"), neutral + (label == "neutral"), positive + (label == "positive"))
-        return Timeline(width, tuple(bins))
-
-    def score(self, begin_ms: float, end_ms: float, last: bool) -> float | None:
-        """5 x (positive - negative) / turns over the bins whose middle lies in [begin, end); None without a turn."""
-        middles = ((i + 0.5) * self.width_ms for i in range(len(self.bins)))
-        inside = [b for b, m in zip(self.bins, middles, strict=True) if begin_ms <= m and (m < end_ms or last)]
-        negative, neutral, positive = _sum(inside)
-        turns = negative + neutral + positive
-        return round(5 * (positive - negative) / turns, 2) if turns else None
-
-
-def _sum(bins: list[tuple[int, int, int]]) -> tuple[int, int, int]:
-    return sum(b[0] for b in bins), sum(b[1] for b in bins), sum(b[2] for b in bins)
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """One speaker's side of the call. `segments` counts final utterances; the rest counts those that were scored."""
-
-    segments: int = 0
-    negative: int = 0
-    neutral: int = 0
-    positive: int = 0
-    total: float = 0.0
-    ewma: float = 0.0
-    streak_label: Label | None = None
-    streak: int = 0
-    talk_ms: int = 0
-    end_ms: int = 0
-    timeline: Timeline = Timeline()
-
-    @property
-    def scored(self) -> int:
-        return self.negative + self.neutral + self.positive
-
-    @property
-    def mean(self) -> float:
-        """Mean score in [-1, 1]; 0 before the first scored turn."""
-        return self.total / self.scored if self.scored else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """A (call, rule) alert's life so far, as its last event left it; `resolved` ones stay for the summary."""
-
-    alert_id: str
-    rule: RuleRef
-    severity: Severity
-    sequence: int
-    opened_ms: int
-    alerted_ms: int
-    resolved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +59,8 @@ class Positions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """What says when a call is due: all of its state that is read before something touches it. `clock` is the highest record
-    timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for."""
+    timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for; `rules_due` when
+    (ms since 1970) the rules want to look again although nothing has arrived."""
 
     call_id: str
     clock: int
@@ -134,8 +68,14 @@ class Timing:
     status: Literal["live", "ending", "closed"] = "live"
     channel: str = "voice"
     ended_clock: int | None = None
+    rules_due: int | None = None
 
     def due(self, limits: Limits) -> int:
+        """When (ms since 1970) something happens to the call if nothing more arrives."""
+        closes = self.closes(limits)
+        return closes if self.rules_due is None else min(closes, self.rules_due)
+
+    def closes(self, limits: Limits) -> int:
         """When (ms since 1970) the call closes if nothing more arrives; for a closed one, when its marker goes."""
         if self.status == "closed":
             return self.clock + limits.closed_ms
@@ -147,7 +87,8 @@ class Timing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation(Timing):
     """One call. `origin_ms` is its start (ms since 1970); `positions` the last offset of each lane it contains; `at_ms` the end
-    of what was said so far."""
+    of what was said so far. `turns` are the last ones, in order; `course` what all turns add up to, `settled` without the last
+    `unsettled` of them. `seen` are the hashes of turns that are known and no longer kept. `timelines` by speaker."""
 
     origin_ms: int
     origin: AtSource
@@ -155,13 +96,31 @@ class Conversation(Timing):
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
     reason: str | None = None
     at_ms: int = 0
-    silence_ms: int = 0
-    overlap_ms: int = 0
     seen: tuple[str, ...] = ()
-    voices: Mapping[str, Voice] = field(default_factory=dict)
+    turns: Turns = NONE
+    unsettled: int = 0
+    settled: Course = SILENT
+    course: Course = SILENT
+    timelines: Mapping[str, Timeline] = field(default_factory=dict)
+    revisions: tuple[str, ...] = ()
     recent: tuple[Evidence, ...] = ()
     episodes: tuple[Episode, ...] = ()
+    watches: Watches = Watches()
     schema: str = "callpulse.state.v1"
+
+    @property
+    def voices(self) -> Mapping[str, Voice]:
+        """Who has spoken, by speaker."""
+        return self.course.voices
+
+    @property
+    def silence_ms(self) -> int:
+        """Time in which nobody spoke; what comes before the first word is ringing, not silence."""
+        return self.course.talk.gaps_ms
+
+    @property
+    def overlap_ms(self) -> int:
+        return self.course.overlap_ms
 
     @property
     def customer(self) -> Voice:
@@ -172,6 +131,23 @@ class Conversation(Timing):
     def at(self, at_ms: int) -> datetime:
         """The absolute time of an offset from the call's start; the nearest that a datetime can say."""
         return EPOCH + timedelta(milliseconds=max(_FIRST_MS, min(_LAST_MS, self.origin_ms + at_ms)))
+
+
+def closed(call: Conversation, clock: int) -> Conversation:
+    """The marker of a call that is over: it says so, and how far it was judged."""
+    return Conversation(
+        call_id=call.call_id,
+        clock=clock,
+        lane=call.lane,
+        status="closed",
+        channel=call.channel,
+        ended_clock=call.ended_clock,
+        origin_ms=call.origin_ms,
+        origin=call.origin,
+        positions=call.positions,
+        reason=call.reason,
+        at_ms=call.at_ms,
+    )
 
 
 def epoch_ms(at: datetime) -> int:
@@ -186,17 +162,13 @@ def advance(before: Conversation | None, scored: Scored) -> Conversation:
     the call lives."""
     call = _touched(before or _opened(scored), scored)
     said = scored.type == "segment" and scored.final
-    if said and (seen := _hash(scored.segment_id or "")) in call.seen:
+    segment = hashed(scored.segment_id or "") if said else ""
+    if said and (segment in call.seen or call.turns.has(segment)):
         return call
     call = _informed(call, scored)
     if scored.type == "end" and call.status == "live":
         return replace(call, status="ending", ended_clock=scored.source.timestamp, reason=scored.reason)
-    return _heard(replace(call, seen=(*call.seen, seen)[-REPEATS:]), scored) if said else call
-
-
-def _hash(segment_id: str) -> str:
-    """48 bits: of a call's ids two look alike once in 10^10 calls."""
-    return hashlib.blake2b(segment_id.encode(), digest_size=6).hexdigest()
+    return _heard(call, scored, segment) if said else call
 
 
 def _opened(scored: Scored) -> Conversation:
@@ -261,38 +233,64 @@ def _span(call: Conversation, scored: Scored) -> tuple[int, int]:
     return start, max(start, end if end is not None else start)
 
 
-def _heard(call: Conversation, scored: Scored) -> Conversation:
+def _heard(call: Conversation, scored: Scored, segment: str) -> Conversation:
     start, end = _span(call, scored)
-    voice = _spoken(call.voices.get(scored.speaker, Voice()), scored, start, end)
-    said_until = call.at_ms if call.voices else start  # what comes before the first word is ringing, not silence
-    call = replace(
-        call,
-        at_ms=max(said_until, end),
-        silence_ms=call.silence_ms + max(0, start - said_until),
-        overlap_ms=call.overlap_ms + max(0, min(end, said_until) - start),
-        voices={**call.voices, scored.speaker: voice},
-    )
-    if scored.sentiment is None or scored.speaker not in CUSTOMER_SIDE:
-        return call
-    sentiment = scored.sentiment
-    text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
-    turn = Evidence(scored.segment_id or "", scored.speaker, start, end, sentiment.score, sentiment.label, text)
-    return replace(call, recent=(*call.recent, turn)[-RECENT:])
-
-
-def _spoken(voice: Voice, scored: Scored, start: int, end: int) -> Voice:
-    voice = replace(voice, segments=voice.segments + 1, talk_ms=voice.talk_ms + end - start, end_ms=max(voice.end_ms, end))
-    if scored.sentiment is None:
-        return voice
-    label, score = scored.sentiment.label, scored.sentiment.score
+    at_ms = max(call.at_ms, end)
+    revisions, revision = _revision(call, scored)
+    turn = heard(scored, segment, start, end, revision)
+    line = Line(call.turns, call.unsettled, call.settled, call.course).take(turn, at_ms)
     return replace(
-        voice,
-        negative=voice.negative + (label == "negative"),
-        neutral=voice.neutral + (label == "neutral"),
-        positive=voice.positive + (label == "positive"),
-        total=voice.total + score,
-        ewma=(1 - ALPHA) * voice.ewma + ALPHA * score,
-        streak_label=label,
-        streak=voice.streak + 1 if label == voice.streak_label else 1,
-        timeline=voice.timeline.add(end, label),
+        call,
+        at_ms=at_ms,
+        seen=_known(call, turn, line.turns),
+        turns=line.turns,
+        unsettled=line.unsettled,
+        settled=line.settled,
+        course=line.now,
+        timelines=_timed(call.timelines, turn),
+        revisions=revisions,
+        recent=_quoted(call.recent, scored, turn),
     )
+
+
+def _revision(call: Conversation, scored: Scored) -> tuple[tuple[str, ...], int]:
+    """The revisions with the one that scored this, and its index. The ninth takes the place of one that no kept turn has."""
+    if scored.sentiment is None:
+        return call.revisions, -1
+    known, revision = call.revisions, f"{scored.model.name}@{scored.model.revision}"[-MAX_REVISION:]
+    if revision in known:
+        return known, known.index(revision)
+    if len(known) < REVISIONS:
+        return (*known, revision), len(known)
+    used = {turn.revision for turn in call.turns}
+    index = next((i for i in range(REVISIONS) if i not in used), 0)
+    return (*known[:index], revision, *known[index + 1 :]), index
+
+
+def _known(call: Conversation, turn: Turn, kept: Turns) -> tuple[str, ...]:
+    """The hashes of the turns that are no longer kept, so that REPEATS are known in all."""
+    gone = len(call.turns) + 1 - len(kept)
+    left = sorted((*call.turns[:gone], turn), key=order)[:gone] if gone else []
+    return (*call.seen, *(turn.segment for turn in left))[-max(KNOWN, REPEATS - len(kept)) :]
+
+
+def _timed(timelines: Mapping[str, Timeline], turn: Turn) -> Mapping[str, Timeline]:
+    if turn.label is None:
+        return timelines
+    return {**timelines, turn.speaker: timelines.get(turn.speaker, Timeline()).add(turn.end_ms, turn.label)}
+
+
+def _quoted(recent: tuple[Evidence, ...], scored: Scored, turn: Turn) -> tuple[Evidence, ...]:
+    """The last turns of the customer's side, with this one at its place by time."""
+    if turn.score is None or turn.label is None or turn.speaker not in CUSTOMER_SIDE:
+        return recent
+    text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
+    _, speaker, start, end, *_ = turn
+    quoted = Evidence(scored.segment_id or "", speaker, start, end, turn.score, turn.label, text)
+    later = recent and end <= recent[-1].end_ms
+    place = bisect_right(recent, order(turn), key=_evidence_order) if later else len(recent)
+    return (*recent[:place], quoted, *recent[place:])[-RECENT:]
+
+
+def _evidence_order(turn: Evidence) -> tuple[int, int, str]:
+    return turn.end_ms, turn.start_ms, hashed(turn.segment_id)

@@ -12,12 +12,17 @@ from typing import TypeVar
 from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
 from models.staged import Failure, Result
-from streams.alerts import judge, noted, resolve_all
-from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, epoch_ms
+from streams.alerts import Judgement, due, follow, resolve_all
+from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed, epoch_ms
 from streams.errors import PoisonError
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
+from streams.redact import kept
+from streams.rules import RuleSet, load
 from streams.summary import summarise
 from streams.wire import decode, decode_state, decode_timing, encode
+
+Mask = Callable[[str], str]
+"""What becomes of a text before it leaves the worker: kept, redact or hidden of streams.redact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +70,13 @@ def assemble(reading: Reading, results: Sequence[Result], stamp: "Stamp") -> lis
 
 
 def score(
-    records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime]
+    records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime], mask: Mask = kept
 ) -> list[Scored | Rejected]:
     """One result a record, in order: decode everything, score in one call what the policy wants scored. `clock` is read once,
     when the scores are there."""
     reading = read(records, policy)
     results = scorer.score(reading.texts) if reading.texts else []
-    return assemble(reading, results, Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock()))
+    return assemble(reading, results, Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock(), mask))
 
 
 T = TypeVar("T")
@@ -87,11 +92,12 @@ def at(record: Record, act: Callable[..., T], *arguments: object) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What all segments of a batch share."""
+    """What all segments of a batch share; `mask` is what becomes of a text once it is scored."""
 
     topic_id: str
     model: Model
     now: datetime
+    mask: Mask = kept
 
 
 def _assembled(
@@ -105,6 +111,7 @@ def _assembled(
     return Scored(
         **{name: getattr(segment, name) for name in _SEGMENT_FIELDS},
         segment_id=segment.segment_id or (place if segment.type == "segment" else None),
+        text=stamp.mask(segment.text),
         source=Source(stamp.topic_id, record.partition, record.offset, record.timestamp),
         scored_at=stamp.now,
         model=stamp.model,
@@ -114,7 +121,7 @@ def _assembled(
     )
 
 
-_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name != "segment_id")
+_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name not in ("segment_id", "text"))
 
 
 def _rounded(s: ModelSentiment) -> Sentiment:
@@ -139,9 +146,20 @@ AHEAD_MS = 3_600_000
 replay does run ahead; brokers themselves refuse more than an hour by default (message.timestamp.after.max.ms)."""
 
 
-def _bounded(scored: Scored) -> Scored:
+def bounded(scored: Scored) -> Scored:
+    """As it counts for the clock of its lane."""
     latest = epoch_ms(scored.scored_at) + AHEAD_MS
     return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
+
+
+def _masked(scored: Scored, mask: Mask) -> Scored:
+    text = mask(scored.text)
+    return scored if text == scored.text else replace(scored, text=text)
+
+
+def _quiet(call: Conversation, mask: Mask) -> Conversation:
+    """A state that may have been stored by a worker that masked less."""
+    return replace(call, recent=tuple(replace(turn, text=mask(turn.text)) for turn in call.recent))
 
 
 OPEN = 512  # states kept as objects: as many as one batch of the judge can touch
@@ -149,9 +167,11 @@ OPEN = 512  # states kept as objects: as many as one batch of the judge can touc
 
 class States(MutableMapping[str, Conversation]):
     """The states of calls by id. The last that were touched are objects; the others stay encoded, as on calls.state: a third of
-    the memory, a ninth of the time to load, and nothing for the garbage collector to walk through."""
+    the memory, a ninth of the time to load, and nothing for the garbage collector to walk through. What the calls have said
+    goes through `mask`."""
 
-    def __init__(self) -> None:
+    def __init__(self, mask: Mask = kept) -> None:
+        self._mask = mask
         self._open: dict[str, Conversation] = {}
         self._encoded: dict[str, bytes] = {}
 
@@ -161,7 +181,7 @@ class States(MutableMapping[str, Conversation]):
 
     def __getitem__(self, call_id: str) -> Conversation:
         call = self._open.get(call_id)
-        self[call_id] = call = call or decode_state(self._encoded[call_id])
+        self[call_id] = call = call or _quiet(decode_state(self._encoded[call_id]), self._mask)
         return call
 
     def __setitem__(self, call_id: str, call: Conversation) -> None:
@@ -186,15 +206,23 @@ class Calls:
     """The calls of one judged partition: their states, how far each source partition is judged, and what is due.
 
     A source partition ("lane") has a clock: the highest timestamp of its records. Before a record is judged, everything
-    due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives.
+    due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives. What
+    was said goes through `mask` first: calls.sentiment may hold what a scorer wrote that masked less. `rules` None:
+    those that are on by default.
     """
 
     def __init__(
-        self, limits: Limits, partitions: int, states: Iterable[Conversation] = (), positions: Positions | None = None
+        self,
+        limits: Limits,
+        partitions: int,
+        states: Iterable[Conversation] = (),
+        positions: Positions | None = None,
+        rules: RuleSet | None = None,
+        mask: Mask = kept,
     ) -> None:
-        self.limits = limits
+        self.limits, self.rules = limits, rules if rules is not None else load(None)
         self.partitions = partitions
-        self.calls = States()
+        self.mask, self.calls = mask, States(mask)
         self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
         self.timers: dict[str, list[tuple[int, str]]] = {}
         self.scheduled: dict[tuple[str, str], int] = {}
@@ -216,7 +244,7 @@ class Calls:
     def judge(self, scored: Scored, outcome: Outcome) -> Rejected | None:
         """Advances the call of one scored segment; a repeat of what was judged before changes nothing. Returns why the
         segment cannot be used when its call is over."""
-        scored = _bounded(scored)
+        scored = bounded(scored)
         source, position = scored.source, self.lanes.get(scored.source.lane, NOWHERE)
         if source.offset <= position.offset:
             outcome.repeats += 1
@@ -236,11 +264,13 @@ class Calls:
         before = self.calls.get(scored.call_id)
         if before is not None and before.status == "closed":
             return Rejected("call_ended", "the call's summary has been published")
-        after = advance(before, scored)
-        alerts = judge(before, after, scored)
-        outcome.alerts += alerts
-        self._store(noted(after, alerts), outcome)
+        scored = _masked(scored, self.mask)
+        self._store(self._heeded(follow(before, advance(before, scored), scored, self.rules), outcome), outcome)
         return None
+
+    def _heeded(self, judgement: Judgement, outcome: Outcome) -> Conversation:
+        outcome.alerts += judgement.alerts
+        return judgement.call
 
     def tick(self, clocks: dict[str, int], outcome: Outcome) -> None:
         """Lets everything happen that is due by these clocks (lane -> ms since 1970)."""
@@ -272,28 +302,28 @@ class Calls:
             call = self.calls.get(call_id)
             if call is None or call.lane != lane or call.positions.get(lane, -1) > judged_to:
                 continue  # gone, moved to another lane, or stored before a crash ahead of the log that is now read again
-            if call.due(self.limits) <= clock:
-                self._due(call, call.due(self.limits), outcome)
-            else:
+            if call.due(self.limits) > clock:
                 self._schedule(call)
+            elif call.rules_due is not None and call.rules_due < call.closes(self.limits):
+                self._store(self._heeded(due(call, self.rules), outcome), outcome)
+            else:
+                self._close(call, call.closes(self.limits), outcome)
 
-    def _due(self, call: Conversation, due: int, outcome: Outcome) -> None:
+    def _close(self, call: Conversation, at: int, outcome: Outcome) -> None:
+        """What is over becomes a marker, a marker goes."""
         if call.status == "closed":
             del self.calls[call.call_id]
             outcome.changed[call.call_id] = None
             return
-        alerts = resolve_all(call, call.at_ms)
-        outcome.alerts += alerts
-        call = noted(call, alerts)
+        call = self._heeded(resolve_all(call, call.at_ms), outcome)
         outcome.summaries.append(summarise(call))
-        marker = replace(call, status="closed", clock=due, recent=(), seen=(), voices={}, episodes=(), attributes={})
-        self._store(marker, outcome)
+        self._store(closed(call, at), outcome)
 
 
-def judged(scored: Iterable[Scored], limits: Limits) -> Outcome:
+def judged(scored: Iterable[Scored], limits: Limits, rules: RuleSet | None = None) -> Outcome:
     """All that judging these segments gives, in their order, every call closed at the end: what a worker must have
     published once it has read them and every due time has passed."""
-    calls, outcome = Calls(limits, partitions=1), Outcome()
+    calls, outcome = Calls(limits, partitions=1, rules=rules), Outcome()
     for segment in scored:
         calls.judge(segment, outcome)
     calls.tick(dict.fromkeys(calls.timers, 1 << 62), outcome)

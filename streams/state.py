@@ -22,6 +22,7 @@ from streams.errors import FencedError, PoisonError, TopicsError
 from streams.pipeline import Calls, Outcome
 from streams.publisher import Outgoing, Publisher, Transactions, rejected_record
 from streams.records import Alert, Record, Rejected, Summary
+from streams.rules import RuleSet
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
@@ -33,11 +34,12 @@ log = logging.getLogger("callpulse.state")
 
 RETRY_S = 1.0
 STOP_S = 3.0
+BEHIND_MS = 1_000
 STEP = 500  # records read, or states taken in, before others have their turn: some milliseconds
 FETCH_BYTES = 4 << 20
 
 
-async def load(settings: Settings, partition: int, partitions: int) -> Calls:
+async def load(settings: Settings, partition: int, partitions: int, rules: RuleSet | None = None) -> Calls:
     """Reads a partition of calls.state to its end, in small steps, so that what shares the event loop goes on. Raises
     TopicsError when it was written with another number of partitions: its calls would be looked for in the wrong places."""
     place = TopicPartition(settings.topic("state"), partition)
@@ -49,7 +51,7 @@ async def load(settings: Settings, partition: int, partitions: int) -> Calls:
             f"{place.topic} was written with {positions.partitions} partitions and now has {partitions}: let the worker drain, "
             "then start afresh with a new --prefix"
         )
-    calls = Calls(settings.limits, partitions, positions=positions)
+    calls = Calls(settings.limits, partitions, positions=positions, rules=rules, mask=settings.mask)
     while newest:
         calls.load([newest.popitem()[1] for _ in range(min(STEP, len(newest)))])
         await asyncio.sleep(0)
@@ -97,8 +99,9 @@ class Judged:
         shared: Publisher,
         clock: Callable[[], float],
         skip: frozenset[str] = frozenset(),
+        rules: RuleSet | None = None,
     ) -> None:
-        self.settings, self.partition, self.clock, self.skip = settings, partition, clock, skip
+        self.settings, self.partition, self.clock, self.skip, self.rules = settings, partition, clock, skip, rules
         self.topic, self.rejected = topics["sentiment"], topics["rejected"]
         self.transactions = self._transactions() if settings.profile.transactions else None
         self.publisher = self.transactions or shared
@@ -118,7 +121,7 @@ class Judged:
             await self.transactions.start()
         while True:
             try:
-                return await load(self.settings, self.partition, self.topic.partitions)
+                return await load(self.settings, self.partition, self.topic.partitions, self.rules)
             except KafkaError as error:
                 if not error.retriable and not isinstance(error, KafkaTimeoutError):
                     raise
@@ -181,9 +184,10 @@ class Judged:
         """The clocks of the lanes on which something is due, if the partition is drained.
 
         A drained lane's clock is the wall's, or the highest timestamp of the lane's records plus the time since it came,
-        whichever is later: the second serves a replay, whose timestamps run ahead of the wall's.
+        whichever is later: the second serves a replay, whose timestamps run ahead of the wall's. Both stay BEHIND_MS behind, so
+        that what is on its way when something falls due comes before it, as it lies in the log.
         """
-        calls, now, clocks = await self._calls(), self.now_ms(), {}
+        calls, now, clocks = await self._calls(), self.now_ms() - BEHIND_MS, {}
         for lane, due in calls.next_due().items():
             since = now - self.seen_at.setdefault(lane, now)
             clock = max(now, calls.lanes[lane].clock + since) if lane in calls.lanes else now

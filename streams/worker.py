@@ -29,6 +29,7 @@ from streams.backlog import Backlog
 from streams.delivery import Lane
 from streams.health import Progress, health
 from streams.publisher import Publisher
+from streams.rules import RuleSet
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
@@ -249,12 +250,20 @@ def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
         return web.json({"status": "not ready" if waiting else "ready", "waiting_for": waiting}, status=503 if waiting else 200)
 
 
-def run(settings: Settings, found: Mapping[str, Found], scorer: Scorer | None, judge: bool, skip: Iterable[str] = ()) -> int:
+def run(
+    settings: Settings,
+    found: Mapping[str, Found],
+    scorer: Scorer | None,
+    judge: bool,
+    skip: Iterable[str] = (),
+    rules: RuleSet | None = None,
+) -> int:
     """Runs the scorer (when one is given) and the judge until a signal or a failure. Returns the exit code: 0 after SIGTERM,
-    130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected."""
+    130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected.
+    `rules` None: those that are on by default."""
     if scorer is not None:
         scorer.score(["warm up"])
-    return asyncio.run(_run(Context(settings, found, frozenset(skip)), scorer, judge))
+    return asyncio.run(_run(Context(settings, found, frozenset(skip), rules=rules), scorer, judge))
 
 
 async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:

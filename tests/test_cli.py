@@ -36,6 +36,9 @@ OTHER = {
     "cached_texts": "0",
     "score_speakers": "customer",
     "score_partials": "True",
+    "redact": "True",
+    "text": "False",
+    "rules": "rules.yaml",
     "grace_s": "1.5",
     "voice_silence_s": "60",
     "chat_silence_s": "61",
@@ -134,8 +137,8 @@ def given(capture: list[Settings]) -> click.Command:
 
 def test_every_setting_can_be_given_by_flag_and_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(OTHER) == {f.name for f in fields(Settings)}
-    switches = {"create_topics", "score_partials"}
-    flags = [part for name, text in OTHER.items() for part in ([flag(name)] if name in switches else [flag(name), text])]
+    switches = {name: [flag(name)] for name in ("create_topics", "score_partials", "redact")} | {"text": ["--no-text"]}
+    flags = [part for name, text in OTHER.items() for part in switches.get(name, [flag(name), text])]
     got: list[Settings] = []
     given(got).main(flags, standalone_mode=False)
     for name, text in OTHER.items():
@@ -319,6 +322,14 @@ def test_what_would_be_rejected_is_exit_code_1_and_told_without_what_was_said(
         assert json.loads(done.out)["messages"] == 4
     else:
         assert done.out.splitlines()[-1] == "4 messages of 1 calls, 3 would be rejected"
+
+
+def test_contract_prints_a_document_by_its_name(call: Call) -> None:
+    assert json.loads(call("contract").out)["asyncapi"] == "3.0.0"
+    assert json.loads(call("contract", "callpulse.alert.v1").out)["$id"] == "urn:callpulse:schema:callpulse.alert.v1"
+    done = call("contract", "callpulse.alert.v2")
+    assert (done.code, done.out) == (2, "")
+    assert "callpulse.alert.v1" in done.err
 
 
 def test_doctor_without_a_broker_is_exit_code_1_and_still_looks_at_the_model(call: Call) -> None:

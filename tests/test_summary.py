@@ -47,11 +47,12 @@ def test_an_empty_quarter_is_null_and_left_out_of_the_score() -> None:
             Quarter(75_000, 100_000, 2.5),
         ),
         talk_ms=3_000,
+        measures=speaker.measures,
     )
 
 
 def test_a_speaker_who_was_never_scored_has_counts_and_no_score() -> None:
-    speaker = speaker_summary(folded([scored(0, speaker="agent"), scored(1, speaker="agent")]).voices["agent"])
+    speaker = speaker_summary(folded([scored(0, speaker="agent"), scored(1, speaker="agent")]), "agent")
     assert (speaker.segments, speaker.talk_ms) == (2, 8_000)
     assert (speaker.score, speaker.trend, {q.score for q in speaker.quarters}) == (None, None, {None})
 

@@ -1,0 +1,46 @@
+"""Labels of one speaker's turns by time, in bins that widen: what Contact Lens's quarters are read from. Pure."""
+
+from math import ceil
+from typing import NamedTuple
+
+from streams.records import Label
+
+BINS = 64
+WEIGHT: dict[Label, int] = {"negative": -1, "neutral": 0, "positive": 1}
+
+
+class Timeline(NamedTuple):
+    """Bin i has the balance (positive less negative) and the number of turns that end in [i, i + 1) x `width_ms`. A call that
+    outgrows the bins doubles their width, so a turn is placed to 1/32 of the call. The order of adding does not matter."""
+
+    width_ms: int = 1_000
+    bins: tuple[tuple[int, int], ...] = ()
+
+    def add(self, end_ms: int, label: Label) -> "Timeline":
+        width, bins = self.width_ms, list(self.bins)
+        while end_ms // width >= BINS:
+            bins = [_sum(bins[i : i + 2]) for i in range(0, len(bins), 2)]
+            width *= 2
+        at = end_ms // width
+        if at >= len(bins):
+            bins += [(0, 0)] * (at + 1 - len(bins))
+        balance, turns = bins[at]
+        bins[at] = (balance + WEIGHT[label], turns + 1)
+        return Timeline(width, tuple(bins))
+
+    def score(self, begin_ms: float, end_ms: float, last: bool) -> float | None:
+        """5 x (positive - negative) / turns over the bins whose middle lies in [begin, end), with all that follow where it is
+        the last; None without a turn."""
+        first = max(0, ceil(begin_ms / self.width_ms - 0.5))
+        behind = None if last else max(0, ceil(end_ms / self.width_ms - 0.5))
+        balance, turns = _sum(self.bins[first:behind])
+        return round(5 * balance / turns, 2) if turns else None
+
+    def quarters(self, end_ms: int) -> tuple[tuple[int, int, float | None], ...]:
+        """Begin, end and score of the four quarters of a speaker's time, which ends with the speaker's last word."""
+        edges = [end_ms * i // 4 for i in range(5)]
+        return tuple((edges[i], edges[i + 1], self.score(edges[i], edges[i + 1], last=i == 3)) for i in range(4))
+
+
+def _sum(bins: "list[tuple[int, int]] | tuple[tuple[int, int], ...]") -> tuple[int, int]:
+    return sum(b[0] for b in bins), sum(b[1] for b in bins)
