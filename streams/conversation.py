@@ -11,7 +11,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 from streams.course import SILENT, Course, Voice
-from streams.episodes import Episode, Watches
+from streams.episodes import UNWATCHED, Episode, Watches
 from streams.kept import REVISIONS, Turns
 from streams.late import NONE, Line
 from streams.records import LONGEST_MS, AtSource, Evidence, Scalar, Scored
@@ -105,7 +105,7 @@ class Conversation(Timing):
     revisions: tuple[str, ...] = ()
     recent: tuple[Evidence, ...] = ()
     episodes: tuple[Episode, ...] = ()
-    watches: Watches = Watches()
+    watches: Watches = UNWATCHED
     schema: str = "callpulse.state.v1"
 
     @property

@@ -51,6 +51,9 @@ class Watches:
     hits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
+UNWATCHED = Watches()
+
+
 def open_episode(episodes: Sequence[Episode], name: str) -> Episode | None:
     """A rule has one open episode at a time."""
     return next((e for e in episodes if e.name == name and not e.resolved), None)

@@ -8,10 +8,10 @@ import pytest
 from builders import event, folded, rule, ruleset, scored
 
 from streams import rules
-from streams.conditions import Look
 from streams.episodes import Watches
 from streams.errors import RulesError, SettingsError
 from streams.language import KINDS, milliseconds
+from streams.look import Look
 from streams.measures import MEASURES
 from streams.rules import DEFAULTS, LIBRARY, check, library, load, read, schema
 

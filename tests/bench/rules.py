@@ -1,7 +1,8 @@
 """How fast the judge is with 50 rules on 10,000 live calls, and how big its states: python -m tests.bench.rules.
 
-The rules are the library's, each in variants with thresholds, phrases and scopes of their own. The calls speak in turn, customer and
-agent, with texts of the bundled calls; all are live at once, so nearly every segment meets a state that lies encoded, as in a worker.
+The rules are the library's, each in variants with thresholds and phrases of their own. Customer and agent speak in turn, with
+texts of the bundled calls; all calls are live at once, so nearly every segment meets a state that lies encoded, as in a
+worker. Seconds are of the processor.
 """
 
 import argparse
@@ -45,7 +46,7 @@ def main() -> None:
     options = parser.parse_args()
     rng = random.Random(1)
     calls, outcome = Calls(Limits(), 1, rules=ruleset(options.rules)), Outcome()
-    offset, slowest, seconds = 0, 0.0, 0.0
+    offset, seconds = 0, 0.0
     rates = []
     for turn in range(options.turns):
         batch = []
