@@ -11,7 +11,8 @@ rule's scope and a rule that is changed or removed resolve it at once. An acknow
 resolved in the same way.
 
 `follow(before, after, scored, rules)` gives the call as the rules leave it, with the alerts; `due` the same when nothing
-arrived and `Conversation.rules_due` has come. Identities are deterministic: a repeated judgement gives the same alerts, byte for byte.
+arrived and `Conversation.rules_due` has come. Identities are deterministic: a repeated judgement gives the same alerts, byte
+for byte.
 """
 
 import hashlib

@@ -2,7 +2,8 @@
 
 A phrase is found whatever its capitals, apostrophes and spaces. Words in Latin letters are found whole. A word in Hangul is
 found with particles and endings attached (환불을 and 환불해 for 환불), but only where a word begins; between two words in
-Hangul the space may be missing, or a particle stand (소비자원에 신고). A pattern has a time limit, after which it counts as not found.
+Hangul the space may be missing, or a particle stand (소비자원에 신고). A pattern has a time limit, after which it counts as
+not found.
 """
 
 import re
