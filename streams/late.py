@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from streams.course import Course
-from streams.kept import Turns
+from streams.kept import Turns, pack
 from streams.turns import Turn, order
 
 LATE_MS = 30_000
@@ -41,6 +41,13 @@ class Line(NamedTuple):
             unsettled += 1
         now = folded(settled, turns[len(turns) - unsettled :]) if late else now.add(turn)
         return Line(turns, unsettled, settled, now)._settle(at_ms)
+
+    def moved(self, by_ms: int) -> "Line":
+        """With all turns so much later: of a call none of whose turns has gone."""
+        turns = [turn._replace(start_ms=turn.start_ms + by_ms, end_ms=turn.end_ms + by_ms) for turn in self.turns]
+        settled = folded(Course(), turns[: len(turns) - self.unsettled])
+        now = folded(settled, turns[len(turns) - self.unsettled :])
+        return Line(Turns(b"".join(map(pack, turns))), self.unsettled, settled, now)
 
     def _settle(self, at_ms: int) -> "Line":
         turns, unsettled, settled, now = self

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.alerts import EPISODES, EVIDENCE, UPDATE_EVERY_MS, alert_id, judge, noted, resolve_all
-from streams.conversation import QUOTE, Conversation, Episode, advance
+from streams.conversation import Conversation, Episode, advance
+from streams.quotes import QUOTE
 from streams.records import SEVERITIES, Alert, RuleRef, Scored
 from streams.rules import DROP, SUSTAINED, Rule, Sight
 

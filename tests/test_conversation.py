@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.alerts import EPISODES
+from streams.attributes import MAX_ATTRIBUTES
 from streams.conversation import (
-    MAX_ATTRIBUTES,
     Conversation,
     Episode,
     Limits,
