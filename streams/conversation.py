@@ -16,7 +16,7 @@ from streams.late import NONE, Line
 from streams.quotes import CUSTOMER_SIDE, quoted
 from streams.records import LONGEST_MS, AtSource, Evidence, RuleRef, Scalar, Scored, Severity
 from streams.timeline import Timeline
-from streams.turns import Turn, hashed, heard, order
+from streams.turns import Turn, hashed, heard
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
@@ -163,15 +163,18 @@ _FIRST_MS, _LAST_MS = (epoch_ms(at.replace(tzinfo=timezone.utc)) for at in (date
 def advance(before: Conversation | None, scored: Scored) -> Conversation:
     """The call after one more scored segment or event. A repeat changes nothing but the position; a partial only says that
     the call lives."""
-    call = _touched(before or _opened(scored), scored)
+    call = before or _opened(scored)
     said = scored.type == "segment" and scored.final
     segment = hashed(scored.segment_id or "") if said else ""
     if said and (segment in call.seen or call.turns.has(segment)):
-        return call
+        return _touched(call, scored)
     call = _informed(call, scored)
+    if said:
+        return _heard(call, scored, segment)
+    call = _touched(call, scored)
     if scored.type == "end" and call.status == "live":
         return replace(call, status="ending", ended_clock=scored.source.timestamp, reason=scored.reason)
-    return _heard(call, scored, segment) if said else call
+    return call
 
 
 def _opened(scored: Scored) -> Conversation:
@@ -197,8 +200,14 @@ def _opened(scored: Scored) -> Conversation:
 
 
 def _touched(call: Conversation, scored: Scored) -> Conversation:
-    source, positions = scored.source, {**call.positions, scored.source.lane: scored.source.offset}
-    return replace(call, clock=max(call.clock, source.timestamp), lane=source.lane, positions=positions)
+    clock, lane, positions = _place(call, scored)
+    return replace(call, clock=clock, lane=lane, positions=positions)
+
+
+def _place(call: Conversation, scored: Scored) -> tuple[int, str, Mapping[str, int]]:
+    """Clock, lane and positions of the call with this record."""
+    source = scored.source
+    return max(call.clock, source.timestamp), source.lane, {**call.positions, source.lane: source.offset}
 
 
 def _informed(call: Conversation, scored: Scored) -> Conversation:
@@ -263,10 +272,15 @@ def _heard(call: Conversation, scored: Scored, segment: str) -> Conversation:
     revisions, revision = _revision(call, scored)
     turn = heard(scored, segment, start, end, revision)
     line = Line(call.turns, call.unsettled, call.settled, call.course).take(turn, at_ms)
-    return replace(
+    clock, lane, positions = _place(call, scored)
+    return replace(  # once, for all that changes: it takes a quarter of the time
         call,
+        clock=clock,
+        lane=lane,
+        positions=positions,
         at_ms=at_ms,
-        seen=_known(call, turn, line.turns),
+        # so that REPEATS are known with those that are kept
+        seen=(*call.seen, *line.gone.segments())[-max(KNOWN, REPEATS - len(line.turns)) :],
         turns=line.turns,
         unsettled=line.unsettled,
         settled=line.settled,
@@ -289,13 +303,6 @@ def _revision(call: Conversation, scored: Scored) -> tuple[tuple[str, ...], int]
     used = {turn.revision for turn in call.turns}
     index = next((i for i in range(REVISIONS) if i not in used), 0)
     return (*known[:index], revision, *known[index + 1 :]), index
-
-
-def _known(call: Conversation, turn: Turn, kept: Turns) -> tuple[str, ...]:
-    """The hashes of the turns that are no longer kept, so that REPEATS are known in all."""
-    gone = len(call.turns) + 1 - len(kept)
-    left = sorted((*call.turns[:gone], turn), key=order)[:gone] if gone else []
-    return (*call.seen, *(turn.segment for turn in left))[-max(KNOWN, REPEATS - len(kept)) :]
 
 
 def _timed(timelines: Mapping[str, Timeline], turn: Turn) -> Mapping[str, Timeline]:
