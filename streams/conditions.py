@@ -173,16 +173,23 @@ def _labelled(spec: Labelled, naming: Naming) -> Condition:
     speaker, span, label = naming.whose(spec), _span(spec), spec.label
     share = spec.share is not None
     compare = spec.share if spec.share is not None else spec.count if spec.count is not None else 1.0
+    names = tuple(naming.name(f"{label}.{name}", speaker, span) for name in ("count", "of", *(("share",) if share else ())))
+
+    def counted(look: Look) -> tuple[int, int] | None:
+        turns = look.turns(speaker, span)
+        return (sum([turn.label == label for turn in turns]), len(turns)) if len(turns) >= spec.min_turns else None
 
     def read(look: Look) -> float | None:
-        turns = look.turns(speaker, span)
-        if len(turns) < spec.min_turns:
-            return None
-        count = sum([turn.label == label for turn in turns])
-        return count / len(turns) if share else count
+        found = counted(look)
+        return None if found is None else found[0] / found[1] if share else found[0]
 
-    name = f"{label}.{'share' if share else 'count'}"
-    return _condition(f"{name} {window_text(spec)}", naming.name(name, speaker, span), read, compare)
+    def values(look: Look) -> Mapping[str, float]:
+        found = counted(look)
+        return {} if found is None else dict(zip(names, (*found, round(found[0] / found[1], 3)), strict=False))
+
+    return Condition(
+        f"{names[-1 if share else 0]} {window_text(spec)} {text_of(compare)}", holds_when(read, compare), values, names
+    )
 
 
 def _mean(turns: Sequence[Turn]) -> float:

@@ -84,7 +84,12 @@ class Rule(Struct, forbid_unknown_fields=True, frozen=True):
     name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_.-]{0,39}$", description="small letters, digits, _ . -")]
     severity: Severity
     reason: Annotated[
-        str, Meta(min_length=1, max_length=300, description="one sentence for a person; {score.ewma} is a value compared")
+        str,
+        Meta(
+            min_length=1,
+            max_length=300,
+            description="one sentence for a person; {score.ewma} or {score.ewma:+.2f} is a value compared",
+        ),
     ]
     when: Condition
     version: Annotated[int, Meta(ge=1, description="count it up when you change the rule")] = 1

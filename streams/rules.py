@@ -24,7 +24,8 @@ from streams.scope import scope, typed
 
 LIBRARY = Path(__file__).parent / "library"
 DEFAULTS = ("sustained_negative", "sharp_drop", "long_silence")
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+PLACEHOLDER = re.compile(r"\{([^{}:]*):?([^{}]*)\}")
+FORM = re.compile(r"|\+?\.[0-3][f%]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class Rule:
     def told(self, look: Look) -> str:
         """The reason, with the values that it names; a dash for one that is not there."""
         values = self.values(look)
-        return PLACEHOLDER.sub(lambda m: f"{values[m[1]]:g}" if m[1] in values else "–", self.reason)
+        return PLACEHOLDER.sub(lambda m: format(values[m[1]], m[2] or "g") if m[1] in values else "–", self.reason)
 
     def evidence(self, call: Conversation) -> tuple[Evidence, ...]:
         chosen = [turn for turn in call.recent if self.quoted.label in (None, turn.label)]
@@ -236,9 +237,12 @@ def _written(document: Document, path: tuple[str | int, ...], raw: Any) -> Rule 
     if spec is None:
         return None
     rule = compile_rule(spec, digest(raw))
-    for name in PLACEHOLDER.findall(spec.reason):
-        if name not in (names := [n for condition in rule.conditions for n in condition.names]):
+    names = [name for condition in rule.conditions for name in condition.names]
+    for name, form in PLACEHOLDER.findall(spec.reason):
+        if name not in names:
             document.fault((*path, "reason"), f"{{{name}}} is not compared by the rule: there are {', '.join(names)}")
+        elif not FORM.fullmatch(form):
+            document.fault((*path, "reason"), f"{{{name}:{form}}} has no form such as .1f, +.2f or .0%: write one, or none")
     return rule
 
 
