@@ -34,11 +34,6 @@ class Look:
         self.watches = watches if watches is not None else call.watches
         self.memo: dict[Any, Any] = {}
 
-    @property
-    def now_ms(self) -> int:
-        """The moment of the look as an offset from the call's start."""
-        return self.call.at_ms + self.idle_ms
-
     def value(self, key: tuple[str, str]) -> float | None:
         """The measure of this name and speaker."""
         found = self.memo.get(key, UNREAD)
