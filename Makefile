@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test check bench bench-load chaos clean
+.PHONY: demo test check bench bench-load bench-rules chaos clean
 
 demo: .venv/done
 	$(BIN)/callpulse demo
@@ -23,6 +23,9 @@ bench: .venv/done
 
 bench-load: .venv/done
 	$(BIN)/python -m tests.bench.load
+
+bench-rules: .venv/done
+	$(BIN)/python -m tests.bench.rules
 
 # about half an hour, of which 10 minutes are an outage; KAFKA_HOME names a Kafka download, libfaketime steps the clock
 chaos: .venv/done

@@ -10,17 +10,18 @@ What comes back within the cooldown goes on with the same episode, so flapping i
 rule's scope and a rule that is changed or removed resolve it at once. An acknowledged episode would stay open and be
 resolved in the same way.
 
-`follow(before, after, scored, rules)` gives the call as the rules leave it, with the alerts; `due` the same when nothing arrived and
-`Conversation.rules_due` has come. Identities are deterministic: a repeated judgement gives the same alerts, byte for byte.
+`follow(before, after, scored, rules)` gives the call as the rules leave it, with the alerts; `due` the same when nothing
+arrived and `Conversation.rules_due` has come. Identities are deterministic: a repeated judgement gives the same alerts, byte
+for byte.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from streams.conditions import Look, names_of
 from streams.conversation import Conversation
 from streams.episodes import Episode, Watches, kept, next_number, with_hits
+from streams.look import Look, names_of
 from streams.records import SEVERITIES, Alert, AlertEvent, RuleRef, Scored, Severity
 from streams.rules import Asked, Rule, RuleSet
 from streams.turns import hashed
@@ -86,8 +87,8 @@ def _hits(watches: Watches, scored: Scored, call: Conversation, rules: RuleSet) 
 
 
 class Moment:
-    """One look at a call by the rules, at `clock` (ms since 1970); what opens now was opened by this segment, "" for the due time.
-    `speaker` is whose utterance has just come, if one has."""
+    """One look at a call by the rules, at `clock` (ms since 1970); what opens now was opened by this segment, "" for the due
+    time. `speaker` is whose utterance has just come, if one has."""
 
     def __init__(self, call: Conversation, watches: Watches, clock: int, opened_by: str, speaker: str | None = None) -> None:
         idle_ms = max(0, clock - watches.spoken_clock) if watches.spoken_clock else 0
@@ -265,7 +266,7 @@ def _resolved(call: Conversation, at_ms: int, reasons: dict[str, str]) -> Judgem
     for episode in call.episodes:
         if not episode.resolved and episode.name in reasons:
             at = max(at_ms, episode.alerted_ms)
-            episode = _after(episode, "resolve", at)  # noqa: PLW2901
+            episode = _after(episode, "resolve", at)
             alerts.append(_alert(call, episode, "resolve", reasons[episode.name]))
         episodes.append(episode)
     return Judgement(replace(call, episodes=tuple(episodes)), tuple(alerts))

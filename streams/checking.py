@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from streams.conditions import bounds
+from streams.compare import bounds
 from streams.language import (
     COMBINING,
     KINDS,
@@ -25,6 +25,7 @@ from streams.language import (
     Risen,
     Rule,
     Silent,
+    escalations_of,
     milliseconds,
     unset,
 )
@@ -58,7 +59,7 @@ Spec = Any
 def rule(document: Document, path: Path, raw: Any) -> Rule | None:
     """A rule whose conditions are specs, or None; what is wrong with it is among the document's faults."""
     before = len(document.faults)
-    spec = _struct(document, path, raw, Rule)
+    spec: Rule | None = _struct(document, path, raw, Rule)
     if spec is None:
         return None
     when = condition(document, (*path, "when"), spec.when, spec)
@@ -152,8 +153,9 @@ def _shown(raw: Any) -> str:
 
 def _escalations(document: Document, path: Path, spec: Rule) -> list[Escalation]:
     many = isinstance(spec.escalate, list)
-    given, checked, severity = (spec.escalate if many else [spec.escalate]), [], spec.severity
-    for i, each in enumerate(given):  # type: ignore[arg-type]
+    checked: list[Escalation] = []
+    severity = spec.severity
+    for i, each in enumerate(escalations_of(spec)):
         place = (*path, i) if many else path
         if SEVERITIES.index(each.to) <= SEVERITIES.index(severity):
             document.fault(

@@ -4,29 +4,26 @@
 a few recent turns, a timeline whose bins widen. Its due time says when something happens although nothing arrives.
 """
 
-from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
+from streams.attributes import merged
 from streams.course import SILENT, Course, Voice
-from streams.episodes import Episode, Watches
+from streams.episodes import UNWATCHED, Episode, Watches
 from streams.kept import REVISIONS, Turns
 from streams.late import NONE, Line
+from streams.quotes import CUSTOMER_SIDE, quoted
 from streams.records import LONGEST_MS, AtSource, Evidence, Scalar, Scored
 from streams.timeline import Timeline
-from streams.turns import Turn, hashed, heard, order
+from streams.turns import Turn, hashed, heard
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
 REPEATS = 64  # segments over which a repeat is known
-RECENT = 5  # scored customer turns kept with their text, for evidence
 MAX_REVISION = 64  # characters of a model's name and revision, the last ones
 KNOWN = 4  # segments known beyond the turns that are kept, at least
-QUOTE = 160  # characters kept of a turn's text
-MAX_ATTRIBUTES = 1_000  # bytes (UTF-8) of a call's attributes, names and values
-CUSTOMER_SIDE = ("customer", "unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +85,13 @@ class Timing:
 class Conversation(Timing):
     """One call. `origin_ms` is its start (ms since 1970); `positions` the last offset of each lane it contains; `at_ms` the end
     of what was said so far. `turns` are the last ones, in order; `course` what all turns add up to, `settled` without the last
-    `unsettled` of them. `seen` are the hashes of turns that are known and no longer kept. `timelines` by speaker."""
+    `unsettled` of them. `seen` are the hashes of turns that are known and no longer kept. `timelines` by speaker.
+    `guessed`: the start is the earliest time that a segment gave, since nothing said when the call began."""
 
     origin_ms: int
     origin: AtSource
     positions: Mapping[str, int]
+    guessed: bool = False
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
     reason: str | None = None
     at_ms: int = 0
@@ -105,7 +104,7 @@ class Conversation(Timing):
     revisions: tuple[str, ...] = ()
     recent: tuple[Evidence, ...] = ()
     episodes: tuple[Episode, ...] = ()
-    watches: Watches = Watches()
+    watches: Watches = UNWATCHED
     schema: str = "callpulse.state.v1"
 
     @property
@@ -160,15 +159,18 @@ _FIRST_MS, _LAST_MS = (epoch_ms(at.replace(tzinfo=timezone.utc)) for at in (date
 def advance(before: Conversation | None, scored: Scored) -> Conversation:
     """The call after one more scored segment or event. A repeat changes nothing but the position; a partial only says that
     the call lives."""
-    call = _touched(before or _opened(scored), scored)
+    call = before or _opened(scored)
     said = scored.type == "segment" and scored.final
     segment = hashed(scored.segment_id or "") if said else ""
     if said and (segment in call.seen or call.turns.has(segment)):
-        return call
+        return _touched(call, scored)
     call = _informed(call, scored)
+    if said:
+        return _heard(call, scored, segment)
+    call = _touched(call, scored)
     if scored.type == "end" and call.status == "live":
         return replace(call, status="ending", ended_clock=scored.source.timestamp, reason=scored.reason)
-    return _heard(call, scored, segment) if said else call
+    return call
 
 
 def _opened(scored: Scored) -> Conversation:
@@ -183,39 +185,65 @@ def _opened(scored: Scored) -> Conversation:
         origin_ms = timestamp - (scored.end_ms or scored.start_ms or 0)
     origin: AtSource = "call" if scored.started_at or scored.start_at or scored.end_at else "record"
     return Conversation(
-        call_id=scored.call_id, clock=timestamp, lane=scored.source.lane, origin_ms=origin_ms, origin=origin, positions={}
+        call_id=scored.call_id,
+        clock=timestamp,
+        lane=scored.source.lane,
+        origin_ms=origin_ms,
+        origin=origin,
+        positions={},
+        guessed=origin == "call" and scored.started_at is None and scored.start_ms is None and scored.end_ms is None,
     )
 
 
 def _touched(call: Conversation, scored: Scored) -> Conversation:
-    source, positions = scored.source, {**call.positions, scored.source.lane: scored.source.offset}
-    return replace(call, clock=max(call.clock, source.timestamp), lane=source.lane, positions=positions)
+    clock, lane, positions = _place(call, scored)
+    return replace(call, clock=clock, lane=lane, positions=positions)
+
+
+def _place(call: Conversation, scored: Scored) -> tuple[int, str, Mapping[str, int]]:
+    """Clock, lane and positions of the call with this record."""
+    source = scored.source
+    return max(call.clock, source.timestamp), source.lane, {**call.positions, source.lane: source.offset}
 
 
 def _informed(call: Conversation, scored: Scored) -> Conversation:
     """Takes over what the telephone system knows: start, channel, attributes (null deletes)."""
     if scored.started_at is not None:
-        call = replace(call, origin_ms=epoch_ms(scored.started_at), origin="call")
+        call = replace(_begun(call, epoch_ms(scored.started_at)), origin="call", guessed=False)
     if scored.channel is not None:
         call = replace(call, channel=scored.channel)
     if scored.attributes:
-        call = replace(call, attributes=_merged(call.attributes, scored.attributes))
+        call = replace(call, attributes=merged(call.attributes, scored.attributes))
     return call
 
 
-def _merged(known: Mapping[str, Scalar], news: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The last value wins, null deletes; what was set longest ago goes first when there are too many."""
-    both = {k: v for k, v in known.items() if k not in news} | {k: v for k, v in news.items() if v is not None}
-    sizes = {k: attribute_size(k, v) for k, v in both.items()}
-    while sum(sizes.values()) > MAX_ATTRIBUTES:
-        oldest = next(iter(sizes))
-        del sizes[oldest], both[oldest]
-    return both
+def _begun(call: Conversation, origin_ms: int) -> Conversation:
+    """The call with another start. Where turns were placed by a start that was guessed too late, they move."""
+    by_ms = call.origin_ms - origin_ms
+    call = replace(call, origin_ms=origin_ms)
+    if not call.guessed or by_ms <= 0 or not call.turns or _gone(call):
+        return call
+    line = Line(call.turns, call.unsettled, call.settled, call.course).moved(by_ms)
+    timelines: Mapping[str, Timeline] = {}
+    for turn in line.turns:
+        timelines = _timed(timelines, turn)
+    recent = tuple(replace(e, start_ms=e.start_ms + by_ms, end_ms=e.end_ms + by_ms) for e in call.recent)
+    return replace(
+        call,
+        at_ms=call.at_ms + by_ms,
+        turns=line.turns,
+        settled=line.settled,
+        course=line.now,
+        timelines=timelines,
+        recent=recent,
+        episodes=tuple(episode.moved(by_ms) for episode in call.episodes),
+        watches=call.watches.moved(by_ms),
+    )
 
 
-def attribute_size(name: str, value: Scalar) -> int:
-    """In bytes, as MAX_ATTRIBUTES counts."""
-    return len(f"{name}{value}".encode())
+def _gone(call: Conversation) -> bool:
+    """Whether turns of it are no longer kept."""
+    return len(call.turns) < sum(voice.segments for voice in call.voices.values())
 
 
 def _span(call: Conversation, scored: Scored) -> tuple[int, int]:
@@ -234,22 +262,30 @@ def _span(call: Conversation, scored: Scored) -> tuple[int, int]:
 
 
 def _heard(call: Conversation, scored: Scored, segment: str) -> Conversation:
+    given = scored.start_at or scored.end_at
+    if call.guessed and given is not None and epoch_ms(given) < call.origin_ms and not _gone(call):
+        call = _begun(call, epoch_ms(given))
     start, end = _span(call, scored)
     at_ms = max(call.at_ms, end)
     revisions, revision = _revision(call, scored)
     turn = heard(scored, segment, start, end, revision)
     line = Line(call.turns, call.unsettled, call.settled, call.course).take(turn, at_ms)
-    return replace(
+    clock, lane, positions = _place(call, scored)
+    return replace(  # once, for all that changes: it takes a quarter of the time
         call,
+        clock=clock,
+        lane=lane,
+        positions=positions,
         at_ms=at_ms,
-        seen=_known(call, turn, line.turns),
+        # so that REPEATS are known with those that are kept
+        seen=(*call.seen, *line.gone.segments())[-max(KNOWN, REPEATS - len(line.turns)) :],
         turns=line.turns,
         unsettled=line.unsettled,
         settled=line.settled,
         course=line.now,
         timelines=_timed(call.timelines, turn),
         revisions=revisions,
-        recent=_quoted(call.recent, scored, turn),
+        recent=quoted(call.recent, scored, turn),
     )
 
 
@@ -267,30 +303,7 @@ def _revision(call: Conversation, scored: Scored) -> tuple[tuple[str, ...], int]
     return (*known[:index], revision, *known[index + 1 :]), index
 
 
-def _known(call: Conversation, turn: Turn, kept: Turns) -> tuple[str, ...]:
-    """The hashes of the turns that are no longer kept, so that REPEATS are known in all."""
-    gone = len(call.turns) + 1 - len(kept)
-    left = sorted((*call.turns[:gone], turn), key=order)[:gone] if gone else []
-    return (*call.seen, *(turn.segment for turn in left))[-max(KNOWN, REPEATS - len(kept)) :]
-
-
 def _timed(timelines: Mapping[str, Timeline], turn: Turn) -> Mapping[str, Timeline]:
     if turn.label is None:
         return timelines
     return {**timelines, turn.speaker: timelines.get(turn.speaker, Timeline()).add(turn.end_ms, turn.label)}
-
-
-def _quoted(recent: tuple[Evidence, ...], scored: Scored, turn: Turn) -> tuple[Evidence, ...]:
-    """The last turns of the customer's side, with this one at its place by time."""
-    if turn.score is None or turn.label is None or turn.speaker not in CUSTOMER_SIDE:
-        return recent
-    text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
-    _, speaker, start, end, *_ = turn
-    quoted = Evidence(scored.segment_id or "", speaker, start, end, turn.score, turn.label, text)
-    later = recent and end <= recent[-1].end_ms
-    place = bisect_right(recent, order(turn), key=_evidence_order) if later else len(recent)
-    return (*recent[:place], quoted, *recent[place:])[-RECENT:]
-
-
-def _evidence_order(turn: Evidence) -> tuple[int, int, str]:
-    return turn.end_ms, turn.start_ms, hashed(turn.segment_id)

@@ -18,32 +18,38 @@ PROMPTS = 8  # a bot's last prompts
 
 
 class Talk(NamedTuple):
-    """Time with speech in it: its first moment, how much of it was speech, and the last stretches, apart from each other."""
+    """Time with speech in it: its first moment, how much of it was speech, and the last stretches, apart from each other:
+    start, end, start, end, …"""
 
     first_ms: int = 0
     covered_ms: int = 0
-    spans: tuple[tuple[int, int], ...] = ()
+    spans: tuple[int, ...] = ()
 
     @property
     def end_ms(self) -> int:
-        return self.spans[-1][1] if self.spans else 0
+        return self.spans[-1] if self.spans else 0
 
     @property
     def gaps_ms(self) -> int:
         """Time without speech between the first word and the last."""
         return max(0, self.end_ms - self.first_ms - self.covered_ms)
 
+    def stretches(self) -> list[tuple[int, int]]:
+        """Start and end of the last ones."""
+        return list(zip(self.spans[::2], self.spans[1::2], strict=True))
+
     def add(self, start: int, end: int, keep: int = SPANS) -> "Talk":
         spans = self.spans
-        if not spans or start > spans[-1][1]:
-            first = min(self.first_ms, start) if spans else start
-            return Talk(first, self.covered_ms + end - start, (*spans, (start, end))[-keep:])
-        before = tuple(span for span in spans if span[1] < start)
-        joined = [span for span in spans if span[1] >= start and span[0] <= end]
-        after = tuple(span for span in spans if span[0] > end)
-        whole = (min(start, joined[0][0]), max(end, joined[-1][1])) if joined else (start, end)
-        covered = self.covered_ms + whole[1] - whole[0] - sum(b - a for a, b in joined)
-        return Talk(min(self.first_ms, start), covered, (*before, whole, *after)[-keep:])
+        if not spans:
+            return Talk(start, end - start, (start, end))
+        if start > spans[-1]:
+            return Talk(min(self.first_ms, start), self.covered_ms + end - start, (*spans, start, end)[-2 * keep :])
+        known = self.stretches()
+        joined = [(a, b) for a, b in known if b >= start and a <= end]
+        begin, until = min([start, *(a for a, _ in joined)]), max([end, *(b for _, b in joined)])
+        covered = self.covered_ms + until - begin - sum(b - a for a, b in joined)
+        apart = sorted([*(span for span in known if span not in joined), (begin, until)])
+        return Talk(min(self.first_ms, start), covered, tuple(ms for span in apart for ms in span)[-2 * keep :])
 
 
 class Mood(NamedTuple):
@@ -91,6 +97,9 @@ class Mood(NamedTuple):
         )
 
 
+UNSCORED = (0.0, 0)
+
+
 class Voice(NamedTuple):
     """One speaker's side of the call. `segments` counts final utterances, `mood` tells of those that were scored; `with_bot`
     and `with_agent` are sum and number of the scores before and after an agent took over from a bot."""
@@ -100,8 +109,8 @@ class Voice(NamedTuple):
     interruptions: int = 0
     talk: Talk = Talk()
     mood: Mood = Mood()
-    with_bot: tuple[float, int] = (0.0, 0)
-    with_agent: tuple[float, int] = (0.0, 0)
+    with_bot: tuple[float, int] = UNSCORED
+    with_agent: tuple[float, int] = UNSCORED
 
     @property
     def talk_ms(self) -> int:
@@ -189,12 +198,9 @@ class Course(NamedTuple):
     def _interrupted(self, turn: Turn) -> bool:
         """Whether it began while another spoke and went on after the other had stopped. A word thrown in is no interruption:
         it ends before the other does."""
-        return any(
-            a < turn.start_ms <= b - TALKED_OVER_MS and b <= turn.end_ms
-            for name, voice in self.voices.items()
-            if name != turn.speaker and voice.talk.end_ms > turn.start_ms
-            for a, b in voice.talk.spans
-        )
+        start, end = turn.start_ms, turn.end_ms
+        others = [v.talk for name, v in self.voices.items() if name != turn.speaker and v.talk.end_ms > start]
+        return any(a < start <= b - TALKED_OVER_MS and b <= end for talk in others for a, b in talk.stretches())
 
 
 SILENT = Course()

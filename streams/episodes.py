@@ -38,6 +38,11 @@ class Episode(NamedTuple):
     def rule(self) -> RuleRef:
         return RuleRef(self.name, self.version)
 
+    def moved(self, by_ms: int) -> "Episode":
+        """As it is when the call turns out to have begun so much earlier."""
+        clear_ms = None if self.clear_ms is None else self.clear_ms + by_ms
+        return self._replace(opened_ms=self.opened_ms + by_ms, alerted_ms=self.alerted_ms + by_ms, clear_ms=clear_ms)
+
 
 @dataclass(frozen=True, slots=True)
 class Watches:
@@ -49,6 +54,15 @@ class Watches:
     language: str | None = None
     since: Mapping[str, int] = field(default_factory=dict)
     hits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def moved(self, by_ms: int) -> "Watches":
+        """As they are when the call turns out to have begun so much earlier."""
+        since = {digest: at + by_ms for digest, at in self.since.items()}
+        hits = {key: tuple(at + by_ms for at in times) for key, times in self.hits.items()}
+        return Watches(self.spoken_clock, self.language, since, hits)
+
+
+UNWATCHED = Watches()
 
 
 def open_episode(episodes: Sequence[Episode], name: str) -> Episode | None:

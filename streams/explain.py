@@ -8,9 +8,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from streams.conditions import Condition, Look
+from streams.conditions import Condition
 from streams.conversation import Conversation, Limits
 from streams.episodes import open_episode
+from streams.look import Look
 from streams.pipeline import Calls, Outcome, bounded
 from streams.records import Alert, Record, Rejected, Scored
 from streams.rules import Rule, RuleSet

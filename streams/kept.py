@@ -66,10 +66,11 @@ class Turns(Sequence[Turn]):
             if step != 1:
                 raise ValueError("turns are sliced in order")
             return Turns(self.packed[begin * _SIZE : end * _SIZE])
-        at = (place if place >= 0 else len(self) + place) * _SIZE
-        if not 0 <= at < len(self.packed):
+        packed = self.packed
+        at = place * _SIZE if place >= 0 else place * _SIZE + len(packed)
+        if not 0 <= at < len(packed):
             raise IndexError(place)
-        return unpack(self.packed[at : at + _SIZE])
+        return unpack(packed[at : at + _SIZE])
 
     def __eq__(self, other: object) -> bool:
         return self.packed == other.packed if isinstance(other, Turns) else NotImplemented
@@ -84,6 +85,10 @@ class Turns(Sequence[Turn]):
         """With one more turn before the one at `place`."""
         at = place * _SIZE
         return Turns(self.packed[:at] + pack(turn) + self.packed[at:])
+
+    def segments(self) -> tuple[str, ...]:
+        """Their hashes."""
+        return tuple(self.packed[at : at + 6].hex() for at in range(0, len(self.packed), _SIZE))
 
     def has(self, segment: str) -> bool:
         """Whether the turn of this hash is among them."""

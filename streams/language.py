@@ -1,6 +1,6 @@
 """What a rule may say: the words of the rule language, their types and their limits. Pure.
 
-These structs are what `rules check` reads and what `rules schema` publishes, so that an editor completes what the check accepts.
+These structs are what `rules check` reads and what `rules schema` publishes, so an editor completes what the check accepts.
 Spans are text with a unit ("30s", "10m") or a number of seconds.
 """
 
@@ -84,7 +84,12 @@ class Rule(Struct, forbid_unknown_fields=True, frozen=True):
     name: Annotated[str, Meta(pattern="^[a-z][a-z0-9_.-]{0,39}$", description="small letters, digits, _ . -")]
     severity: Severity
     reason: Annotated[
-        str, Meta(min_length=1, max_length=300, description="one sentence for a person; {score.ewma} is a value compared")
+        str,
+        Meta(
+            min_length=1,
+            max_length=300,
+            description="one sentence for a person; {score.ewma} or {score.ewma:+.2f} is a value compared",
+        ),
     ]
     when: Condition
     version: Annotated[int, Meta(ge=1, description="count it up when you change the rule")] = 1
@@ -225,7 +230,7 @@ def schema(measures: dict[str, str], library: tuple[str, ...]) -> dict[str, Any]
     named = [{"const": name, "description": about} for name, about in measures.items()]
     components["Measured"]["properties"]["measure"] = {"oneOf": named}
     any_of = {"type": "array", "items": {"$ref": "#/$defs/condition"}, "minItems": 1}
-    combined = [{"all": any_of}, {"any": any_of}, {"not": {"$ref": "#/$defs/condition"}}]
+    combined: list[dict[str, Any]] = [{"all": any_of}, {"any": any_of}, {"not": {"$ref": "#/$defs/condition"}}]
     objects = [{"type": "object", "properties": c, "required": list(c), "additionalProperties": False} for c in combined]
     components["condition"] = {"description": "one condition", "anyOf": [*parts[1:], *objects]}
     for part, names in (("Rule", ("when", "until")), ("Escalation", ("when",))):
@@ -247,6 +252,11 @@ def schema(measures: dict[str, str], library: tuple[str, ...]) -> dict[str, Any]
 def digest(content: Any, size: int = 6) -> str:
     """So many hex characters of SHA-256 that stand for a value of JSON's types, whatever the order of its keys."""
     return sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()[:size]
+
+
+def escalations_of(rule: Rule) -> list[Escalation]:
+    """One or several, as a list."""
+    return rule.escalate if isinstance(rule.escalate, list) else [rule.escalate]
 
 
 def unset(condition: Condition) -> bool:

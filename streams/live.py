@@ -162,7 +162,7 @@ def line(board: Board, record: Alert | Summary) -> str:
     name = f"{board.name(record.call_id):<15}"
     if isinstance(record, Summary):
         head, score = f"{clock(record.duration_ms):>5} {name} call over:", customer_score(record)
-        heard = "not scored" if score is None else f"{score:+.1f} on a scale of -5 to 5"
+        heard = "not scored" if score is None else f"{score:+.1f} on a scale of -5 to 5{went(record)}"
         return f"{head} {outcome(record)}; customer {heard}; alerts: {len(record.alerts)}"
     head, said = f"{clock(record.at_ms):>5} {name} {record.event} {record.severity}", printable(record.reason)
     quote = f" {quoted(record.evidence[-1].text)}" if record.evidence and record.event != "resolve" else ""
@@ -178,6 +178,13 @@ def customer_score(summary: Summary) -> float | None:
     """From -5 to 5; None where no turn was scored."""
     customer = summary.speakers.get("customer")
     return customer.score if customer else None
+
+
+def went(summary: Summary) -> str:
+    """Where the customer's mood went in the end, if anywhere."""
+    customer = summary.speakers.get("customer")
+    direction = customer.direction if customer else None
+    return f" and {direction}" if direction and direction != "steady" else ""
 
 
 class View:

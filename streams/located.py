@@ -1,7 +1,7 @@
 """A YAML document as plain values, and the line on which each of them stands. Pure.
 
-YAML 1.2's plain words: true and false are the only booleans (`no` is a language, `on` a word), a time of day is text. A key that
-is written twice is a fault, which PyYAML would pass over.
+YAML 1.2's plain words: true and false are the only booleans (`no` is a language, `on` a word), a time of day is text. A key
+that is written twice is a fault, which PyYAML would pass over.
 """
 
 import re
@@ -46,7 +46,7 @@ class Document:
         self.faults.append(Fault(self.file, self.line(path), text))
 
 
-class _Loader(yaml.SafeLoader):
+class _Loader(yaml.SafeLoader):  # type: ignore[misc]
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012 (PyYAML's own way)
 
 
@@ -96,9 +96,10 @@ class _Reader:
         seen: set[str] = set()
         for key_node, value in node.value:
             key = str(key_node.value)
-            self.document.lines[(*path, key)] = key_node.start_mark.line + 1
+            place = (*path, key)
+            self.document.lines[place] = key_node.start_mark.line + 1
             if key in seen:
-                self.document.fault((*path, key), f"`{key}` is here twice: remove one")
+                self.document.fault(place, f"`{key}` is here twice: remove one")
             seen.add(key)
             yield key, value
 

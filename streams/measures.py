@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 
-from streams.conversation import CUSTOMER_SIDE, Conversation
+from streams.conversation import Conversation
 from streams.course import PART, Mood, Voice
+from streams.quotes import CUSTOMER_SIDE
 from streams.records import LONGEST_MS, Band
 from streams.timeline import Timeline
 from streams.turns import Turn

@@ -1,29 +1,31 @@
 """Rules: read from files, checked, compiled once. Pure but for reading the files.
 
-`load(None)` gives the three that are on by default; `load(path)` those of a file or of all *.yaml and *.yml of a folder, in the order
-of the files' names. A file has `rules:`, and `use:` with names of the library's rules, taken as they ship.
+`load(None)` gives the three that are on by default; `load(path)` those of a file or of all *.yaml and *.yml of a folder, in
+the order of the files' names. A file has `rules:`, and `use:` with names of the library's rules, taken as they ship.
 """
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from streams import checking, language
-from streams.conditions import Condition, Listener, Look, Naming, compiled
+from streams.conditions import Condition, Listener, Naming, compiled
 from streams.conversation import Conversation
 from streams.errors import RulesError
-from streams.language import MOST_RULES, digest, milliseconds, unset
+from streams.language import MOST_RULES, digest, escalations_of, milliseconds, unset
 from streams.located import Document, Fault, parse
+from streams.look import Look
 from streams.measures import MEASURES
-from streams.records import Evidence, RuleRef, Scalar, Severity
+from streams.records import Evidence, RuleRef, Severity
+from streams.scope import scope, typed
 
 LIBRARY = Path(__file__).parent / "library"
 DEFAULTS = ("sustained_negative", "sharp_drop", "long_silence")
-PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+PLACEHOLDER = re.compile(r"\{([^{}:]*):?([^{}]*)\}")
+FORM = re.compile(r"|\+?\.[0-3][f%]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Rule:
     def told(self, look: Look) -> str:
         """The reason, with the values that it names; a dash for one that is not there."""
         values = self.values(look)
-        return PLACEHOLDER.sub(lambda m: f"{values[m[1]]:g}" if m[1] in values else "–", self.reason)
+        return PLACEHOLDER.sub(lambda m: format(values[m[1]], m[2] or "g") if m[1] in values else "–", self.reason)
 
     def evidence(self, call: Conversation) -> tuple[Evidence, ...]:
         chosen = [turn for turn in call.recent if self.quoted.label in (None, turn.label)]
@@ -70,8 +72,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The rules that are for a call, each with its name and entry; those of them that may change although nothing arrives, and what
-    tells when."""
+    """The rules that are for a call, each with its name and entry; those of them that may change although nothing arrives,
+    and what tells when."""
 
     rules: tuple[tuple[str, Callable[[Look], bool], Rule], ...]
     names: frozenset[str]
@@ -98,18 +100,13 @@ class RuleSet:
     def asked(self, look: Look) -> Asked:
         """The rules that are for this call, in their order; remembered by all that their scopes look at."""
         call = look.call
-        kind = (call.channel, look.watches.language, *[_typed(call.attributes.get(name)) for name in self.attributes])
+        kind = (call.channel, look.watches.language, *[typed(call.attributes.get(name)) for name in self.attributes])
         found = self.known.get(kind)
         if found is None:
             if len(self.known) >= SCOPES:
                 self.known.clear()
             found = self.known[kind] = _asked([r for r in self.rules if r.applies is None or r.applies(look)])
         return found
-
-
-def _typed(value: Scalar) -> Any:
-    """True, 1 and 1.0 are one key of a dict, and three for a glob."""
-    return value if isinstance(value, str) else (type(value), value)
 
 
 def _asked(rules: Sequence[Rule]) -> Asked:
@@ -240,9 +237,12 @@ def _written(document: Document, path: tuple[str | int, ...], raw: Any) -> Rule 
     if spec is None:
         return None
     rule = compile_rule(spec, digest(raw))
-    for name in PLACEHOLDER.findall(spec.reason):
-        if name not in (names := [n for condition in rule.conditions for n in condition.names]):
+    names = [name for condition in rule.conditions for name in condition.names]
+    for name, form in PLACEHOLDER.findall(spec.reason):
+        if name not in names:
             document.fault((*path, "reason"), f"{{{name}}} is not compared by the rule: there are {', '.join(names)}")
+        elif not FORM.fullmatch(form):
+            document.fault((*path, "reason"), f"{{{name}:{form}}} has no form such as .1f, +.2f or .0%: write one, or none")
     return rule
 
 
@@ -253,14 +253,14 @@ def compile_rule(spec: language.Rule, content: str) -> Rule:
     until = None if unset(spec.until) else compiled(spec.until, naming)
     escalations = tuple(
         Escalation(e.to, None if unset(e.when) else compiled(e.when, naming), milliseconds(e.after or 0))
-        for e in spec.escalate  # type: ignore[union-attr]  (the check has made it a list)
+        for e in escalations_of(spec)
     )
     return Rule(
         ref=RuleRef(spec.name, spec.version),
         digest=content,
         severity=spec.severity,
         speaker=spec.scope.speaker,
-        applies=_scope(spec.scope),
+        applies=scope(spec.scope),
         attributes=tuple(spec.scope.attributes),
         when=when,
         until=until,
@@ -272,45 +272,6 @@ def compile_rule(spec: language.Rule, content: str) -> Rule:
         resolved=spec.resolved,
         conditions=tuple(c for c in (when, until, *(e.when for e in escalations)) if c is not None),
     )
-
-
-def _scope(scope: language.Scope) -> Callable[[Look], bool] | None:
-    channel, languages = _globs(scope.channel), _globs(scope.language)
-    attributes = {name: _globs(globs) for name, globs in scope.attributes.items()}
-    if not (channel or languages or attributes):
-        return None
-
-    def applies(look: Look) -> bool:
-        return (
-            (not channel or _matches(look.call.channel, channel))
-            and (not languages or _speaks(look.watches.language, languages))
-            and all(_matches(look.call.attributes.get(name), globs) for name, globs in attributes.items())
-        )
-
-    return applies
-
-
-def _globs(given: language.Globs | None) -> tuple[str, ...]:
-    if given is None:
-        return ()
-    return tuple(_written_out(glob) for glob in (given if isinstance(given, list) else [given]))
-
-
-def _written_out(value: Scalar) -> str:
-    """An attribute's value as a glob sees it: true, false, a number without a needless ".0"."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
-
-
-def _matches(value: Scalar, globs: tuple[str, ...]) -> bool:
-    return value is not None and any(fnmatchcase(_written_out(value), glob) for glob in globs)
-
-
-def _speaks(tag: str | None, globs: tuple[str, ...]) -> bool:
-    """BCP 47, whatever its capitals: a range such as "ko" takes "ko-KR", too (RFC 4647, basic filtering)."""
-    known = (tag or "").casefold()
-    return bool(known) and any(fnmatchcase(known, g) or known.startswith(f"{g}-") for g in (glob.casefold() for glob in globs))
 
 
 def schema() -> dict[str, Any]:

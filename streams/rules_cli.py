@@ -37,7 +37,7 @@ def group(takes: Callable[..., Any], model: Sequence[str], load: Load, examples:
             "callpulse rules explain call.jsonl", "callpulse rules explain call.jsonl --rules my.yaml --rule churn"
         ),
     )
-    @takes("rules", "score_speakers", "grace_s", "voice_silence_s", *model)
+    @takes("rules", "score_speakers", "grace_s", "voice_silence_s", *model)  # type: ignore[untyped-decorator]
     @click.argument("recording", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
     @click.option("--rule", "names", multiple=True, metavar="NAME", help="only this rule; may be given again")
     @click.option("--json", "as_json", is_flag=True, help="one object a turn")

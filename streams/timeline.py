@@ -10,22 +10,23 @@ WEIGHT: dict[Label, int] = {"negative": -1, "neutral": 0, "positive": 1}
 
 
 class Timeline(NamedTuple):
-    """Bin i has the balance (positive less negative) and the number of turns that end in [i, i + 1) x `width_ms`. A call that
-    outgrows the bins doubles their width, so a turn is placed to 1/32 of the call. The order of adding does not matter."""
+    """`bins` are flat: for each i the balance (positive less negative) and the number of turns that end in [i, i + 1) x
+    `width_ms`. A call that outgrows them doubles their width, so a turn is placed to 1/32 of the call. The order of adding does
+    not matter."""
 
     width_ms: int = 1_000
-    bins: tuple[tuple[int, int], ...] = ()
+    bins: tuple[int, ...] = ()
 
     def add(self, end_ms: int, label: Label) -> "Timeline":
         width, bins = self.width_ms, list(self.bins)
         while end_ms // width >= BINS:
-            bins = [_sum(bins[i : i + 2]) for i in range(0, len(bins), 2)]
+            bins = _halved(bins)
             width *= 2
-        at = end_ms // width
+        at = 2 * (end_ms // width)
         if at >= len(bins):
-            bins += [(0, 0)] * (at + 1 - len(bins))
-        balance, turns = bins[at]
-        bins[at] = (balance + WEIGHT[label], turns + 1)
+            bins += [0] * (at + 2 - len(bins))
+        bins[at] += WEIGHT[label]
+        bins[at + 1] += 1
         return Timeline(width, tuple(bins))
 
     def score(self, begin_ms: float, end_ms: float, last: bool) -> float | None:
@@ -33,7 +34,8 @@ class Timeline(NamedTuple):
         the last; None without a turn."""
         first = max(0, ceil(begin_ms / self.width_ms - 0.5))
         behind = None if last else max(0, ceil(end_ms / self.width_ms - 0.5))
-        balance, turns = _sum(self.bins[first:behind])
+        inside = self.bins[2 * first : None if behind is None else 2 * behind]
+        balance, turns = sum(inside[::2]), sum(inside[1::2])
         return round(5 * balance / turns, 2) if turns else None
 
     def quarters(self, end_ms: int) -> tuple[tuple[int, int, float | None], ...]:
@@ -42,5 +44,7 @@ class Timeline(NamedTuple):
         return tuple((edges[i], edges[i + 1], self.score(edges[i], edges[i + 1], last=i == 3)) for i in range(4))
 
 
-def _sum(bins: "list[tuple[int, int]] | tuple[tuple[int, int], ...]") -> tuple[int, int]:
-    return sum(b[0] for b in bins), sum(b[1] for b in bins)
+def _halved(bins: list[int]) -> list[int]:
+    """Two bins in one."""
+    even = [*bins, 0, 0] if len(bins) % 4 else bins
+    return [even[i] + even[i + 2] for n in range(0, len(even), 4) for i in (n, n + 1)]

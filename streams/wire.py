@@ -13,7 +13,8 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from streams.conversation import MAX_ATTRIBUTES, Conversation, Positions, Timing, attribute_size, epoch_ms
+from streams.attributes import MAX_ATTRIBUTES, attribute_size
+from streams.conversation import Conversation, Positions, Timing, epoch_ms
 from streams.kept import Turns
 from streams.records import (
     LONGEST_MS,

@@ -1,13 +1,15 @@
 """Phrases and patterns in what was said. Pure.
 
-A phrase is found whatever its capitals, apostrophes and spaces. Words in Latin letters are found whole. A word in Hangul is found
-with particles and endings attached (환불을 and 환불해 for 환불), but only where a word begins; between two words in Hangul the
-space may be missing, or a particle stand (소비자원에 신고). A pattern has a time limit, after which it counts as not found.
+A phrase is found whatever its capitals, apostrophes and spaces. Words in Latin letters are found whole. A word in Hangul is
+found with particles and endings attached (환불을 and 환불해 for 환불), but only where a word begins; between two words in
+Hangul the space may be missing, or a particle stand (소비자원에 신고). A pattern has a time limit, after which it counts as
+not found.
 """
 
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import regex
 
@@ -49,7 +51,7 @@ def _first(form: str) -> str:
 def _pattern(form: str) -> str:
     """The phrase as a pattern; a side that is no word character has no word to belong to."""
     words = form.split(" ")
-    between = [_between(a, b) for a, b in zip(words, words[1:], strict=False)]
+    between = [_between(a, b) for a, b in pairwise(words)]
     body = re.escape(words[0]) + "".join(gap + re.escape(word) for gap, word in zip(between, words[1:], strict=True))
     before = r"(?<!\w)" if _is_word(form[0]) else ""
     after = "" if _is_hangul(form[-1]) else rf"(?![^\W{HANGUL}])" if _is_word(form[-1]) else ""

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.alerts import UPDATE_EVERY_MS, alert_id, due, follow, judge, reload, resolve_all
-from streams.conversation import QUOTE, Conversation, advance
+from streams.conversation import Conversation, advance
 from streams.episodes import EPISODES, HITS, Episode, Watches, kept, next_number, open_episode, with_hits
+from streams.quotes import QUOTE
 from streams.records import SEVERITIES, Alert, RuleRef, Scored
 from streams.rules import RuleSet, load
 from streams.wire import decode_state, encode
@@ -239,8 +240,10 @@ def test_an_alert_says_when_where_and_why() -> None:
     assert (alert.at_ms, alert.at, alert.at_source) == (34_000, NOW + timedelta(seconds=34), "call")
     assert (alert.call_id, alert.attributes) == ("call-1", {"queue": "sales"})
     assert (alert.rule, alert.severity) == (RuleRef("sustained_negative", 2), "critical")
-    assert alert.reason == "The customer stays negative: a share of 1 of the last turns, weighted score -0.657."
-    assert alert.values == {"turns.scored": 3, "position_s": 34, "score.ewma": -0.657, "negative.share": 1}
+    assert alert.reason == "The customer stays negative: 3 of the last 3 turns."
+    assert alert.values == {
+        "turns.scored": 3, "position_s": 34, "score.ewma": -0.657, "negative.count": 3, "negative.of": 3, "negative.share": 1
+    }  # fmt: skip
 
 
 def test_a_value_that_is_not_there_is_a_dash_in_the_reason() -> None:
@@ -323,6 +326,29 @@ def test_the_state_keeps_the_newest_episodes_every_open_one_and_the_numbers() ->
     assert [e.number for e in left] == [0, 1, *range(7, EPISODES + 5)]
     assert (next_number(left, "often"), next_number(left, "once"), next_number(left, "new")) == (EPISODES + 5, 2, 1)
     assert len(kept([episode(n, f"r{n}", False) for n in range(40)])) == 40
+
+
+def test_what_is_remembered_moves_with_a_call_that_began_earlier_than_was_guessed() -> None:
+    guessed = scored(0, -1, text="refund", start_ms=None, end_ms=None, start_at=NOW, end_at=NOW + timedelta(seconds=4))
+    earlier = replace(
+        guessed, segment_id="x", text="hello", start_at=NOW - timedelta(seconds=20), end_at=NOW - timedelta(seconds=18)
+    )
+    found = ruleset("""
+        rules:
+          - {name: r, severity: info, reason: r, when: {words: refund, within: 10s}, cooldown: 0s}
+          - {name: s, severity: info, reason: r, when: {measure: turns.scored, gte: 1}, for: 9s}
+    """)
+    call = judged([guessed], found)
+    assert (call.story(), call.call and call.call.watches.since) == ([(4, "open", "info")], {found.rules[1].digest: 4_000})
+    call.hear(replace(earlier, source=replace(earlier.source, offset=1)))
+    assert call.call is not None
+    assert call.call.at_ms == 24_000
+    assert (call.call.watches.hits, call.call.watches.since) == (
+        {found.listeners[0].key: (24_000,)}, {found.rules[1].digest: 24_000}
+    )  # fmt: skip
+    (episode,) = call.call.episodes
+    assert (episode.opened_ms, episode.resolved) == (24_000, False)
+    assert Episode("", "r", 1, "info", 1, 1, 2, clear_ms=3).moved(10)[5:] == (11, 12, False, 1, "", 13, False)
 
 
 def test_hits_are_bounded_a_key_and_in_all() -> None:

@@ -1,6 +1,7 @@
 """What can be measured in a call: each measure by hand, all of them in their range, windows by number and by time."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from test_late import said, spoken
 
 from streams.conversation import Conversation
-from streams.measures import MEASURES, STEADY, band, measured, side, window
+from streams.measures import MEASURES, STEADY, Measure, band, measured, side, window
 from streams.records import SPEAKERS, Model, Scored
 
 
@@ -113,6 +114,16 @@ def test_every_measure_is_known_by_its_name_says_what_it_is_and_is_tested_here()
         assert "\n" not in measure.about
         assert measure.unit in ("score", "points", "turns", "times", "s", "share", "words/min")
         assert measure.low < measure.high
+
+
+def test_the_readme_lists_them_all() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    table = "".join(f"| `{m.name}` | {m.unit} | {_range(m)} | {m.about} |\n" for m in MEASURES.values())
+    assert table in readme
+
+
+def _range(measure: Measure) -> str:
+    return f"{measure.low:g} to {measure.high:g}" if measure.high <= 5 else f"from {measure.low:g}"
 
 
 @settings(max_examples=100, deadline=None)

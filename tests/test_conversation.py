@@ -11,8 +11,8 @@ from builders import NOW, T0, event, folded, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.attributes import MAX_ATTRIBUTES
 from streams.conversation import (
-    MAX_ATTRIBUTES,
     Conversation,
     Limits,
     advance,

@@ -56,6 +56,11 @@ def test_a_word_thrown_in_is_no_interruption_and_neither_is_half_a_second() -> N
     }
 
 
+def test_whoever_is_interrupted_of_three_it_counts() -> None:
+    call = folded(talk(("system", 0, 9), ("agent", 6, 9), ("customer", 5, 15)))
+    assert interruptions(call) == {"system": 0, "agent": 1, "customer": 1}
+
+
 def test_one_speaker_alone_neither_overlaps_nor_interrupts() -> None:
     call = folded(talk(("agent", 0, 10), ("agent", 8, 15)))
     assert (interruptions(call), call.overlap_ms, call.voices["agent"].talk_ms) == ({"agent": 0}, 0, 15_000)

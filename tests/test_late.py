@@ -2,6 +2,7 @@
 
 import random
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from builders import NOW, event, folded, scored
@@ -66,6 +67,27 @@ def test_late_and_repeated_segments_give_the_summary_of_the_ordered_call(
     assert encode(summarise(other)) == encode(summarise(call))
     assert [order(turn) for turn in other.turns] == [order(turn) for turn in call.turns]
     assert other.recent == call.recent
+
+
+def absolute(turn: Scored) -> Scored:
+    """With times of the day in place of offsets."""
+    start_at, end_at = (NOW + timedelta(milliseconds=ms or 0) for ms in (turn.start_ms, turn.end_ms))
+    return replace(turn, start_ms=None, end_ms=None, start_at=start_at, end_at=end_at)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(said, min_size=1, max_size=30), st.randoms(use_true_random=False), st.booleans())
+def test_a_call_that_gives_only_times_of_the_day_begins_with_its_earliest_turn_or_when_it_is_told(
+    turns: list[tuple[Any, ...]], rng: random.Random, told: bool
+) -> None:
+    in_order = [absolute(turn) for turn in spoken(turns)]
+    late = [absolute(turn) for turn in delayed(spoken(turns), rng)]
+    end = event(99, "update", started_at=NOW - timedelta(seconds=7)) if told else event(99, "update")
+    call, other = folded([*in_order, end]), folded([*late, end])
+    begun = NOW - timedelta(seconds=7) if told else min(turn.start_at or NOW for turn in in_order)
+    assert summarise(call).started_at == begun
+    assert encode(summarise(other)) == encode(summarise(call))
+    assert encode(summarise(folded([replace(end, type="start", started_at=begun), *in_order]))) == encode(summarise(call))
 
 
 @settings(max_examples=60, deadline=None)

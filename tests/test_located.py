@@ -56,7 +56,7 @@ def test_an_alias_is_what_it_stands_for_and_a_bomb_is_refused(monkeypatch: pytes
     assert parse("a: &x [1, 2]\nb: *x\n", "f").value == {"a": [1, 2], "b": [1, 2]}
     monkeypatch.setattr(located, "MAX_NODES", 200)
     bomb = "a: &a [1, 2, 3]\n" + "".join(
-        f"{name}: &{name} [*{last}, *{last}, *{last}]\n" for last, name in zip("abcdef", "bcdefg")
+        f"{name}: &{name} [*{last}, *{last}, *{last}]\n" for last, name in zip("abcdef", "bcdefg", strict=True)
     )
     [fault] = parse(bomb, "f").faults
     assert "more than 200 values" in fault.text

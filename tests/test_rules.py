@@ -1,6 +1,7 @@
 """Rules files: what is read, what is refused with its line and the way out, and what ships."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,10 @@ import pytest
 from builders import event, folded, rule, ruleset, scored
 
 from streams import rules
-from streams.conditions import Look
 from streams.episodes import Watches
 from streams.errors import RulesError, SettingsError
 from streams.language import KINDS, milliseconds
+from streams.look import Look
 from streams.measures import MEASURES
 from streams.rules import DEFAULTS, LIBRARY, check, library, load, read, schema
 
@@ -123,6 +124,7 @@ def test_a_wrong_rule_is_told_with_its_line_and_the_way_out(given: dict[str, str
         ("# x\nuse: [nobody]\n", 2, "the library has no rule nobody: there are agent_monologue"),
         (GOOD + "more: 1\n", 3, "`more` is not known here"),
         (GOOD + GOOD.split("\n", 1)[1], 3, "there is a rule a already"),
+        (GOOD.replace("reason: r", 'reason: "{silence_s:9d}"'), 2, "{silence_s:9d} has no form such as .1f"),
         ("rules:\n  - 7\n", 2, "expected object, got int"),
         ("rules:\n  - name: a\n    when: {silence: 9s}\n", 2, "`severity` is missing: write info, warning or critical"),
         ("rules:\n  - {name: A, severity: info, reason: r, when: {silence: 30s}}\n", 2, "small letters"),
@@ -260,5 +262,14 @@ def test_the_schema_knows_every_word_and_every_measure() -> None:
         assert f'"{word}"' in text
     named = {part["$ref"].rpartition("/")[2] for part in made["$defs"]["condition"]["anyOf"] if "$ref" in part}
     assert named == {kind.__name__ for kind in KINDS.values()}
-    references = {ref.rpartition("/")[2] for ref in __import__("re").findall(r'"#/\$defs/(\w+)"', text)}
+    references = {ref.rpartition("/")[2] for ref in re.findall(r'"#/\$defs/(\w+)"', text)}
     assert references <= made["$defs"].keys()
+
+
+def test_the_rules_that_the_readme_shows_are_good_and_so_is_what_it_says_of_bad_ones() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    [shown] = re.findall(r"```yaml\n(# yaml-language-server.*?)```", readme, flags=re.DOTALL)
+    assert [made.ref.name for made in ruleset(shown).rules] == ["sustained_negative", "long_silence", "vip_refund"]
+    wrong = read(shown.replace("score.ewma, lte", "score.ewm, lte").replace("within: 2m", "within: 20m"), "rules.yaml")[1]
+    assert "".join(f"    {fault}\n" for fault in wrong) in readme
+    assert all(f"`{name}`" in readme for name in library())

@@ -8,8 +8,8 @@ import pytest
 from builders import T0, event, scored
 
 from streams import cli, recording
-from streams.explain import explained, in_words, scored_records, viewed
 from streams.conversation import Limits
+from streams.explain import explained, in_words, scored_records, viewed
 from streams.records import Record, Scored
 from streams.rules import DEFAULTS, LIBRARY
 from streams.settings import listed, variable
@@ -161,6 +161,7 @@ def test_a_worker_with_broken_rules_does_not_start(
 
 def test_what_is_told_between_two_turns_is_waiting_and_nothing_yet() -> None:
     from builders import ruleset
+
     from streams.alerts import follow
     from streams.conversation import advance
 

@@ -24,7 +24,7 @@ def test_the_timeline_keeps_every_turn_in_its_bin_however_wide_the_bins_get(said
     assert doublings & (doublings - 1) == 0
     assert last // width < BINS <= last // (width // 2) or (width == 1_000 and last // width < BINS)
     inside = [[WEIGHT[label] for end_ms, label in said if end_ms // width == i] for i in range(last // width + 1)]
-    expected = [(sum(bin_), len(bin_)) for bin_ in inside]
+    expected = [n for bin_ in inside for n in (sum(bin_), len(bin_))]
     assert list(timeline.bins) == expected
 
 

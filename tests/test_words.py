@@ -24,8 +24,7 @@ def found(phrase: str, text: str) -> bool:
         "(환불)",
         "오늘\n환불받고",
         "환불",
-        "환불".encode().decode(),
-        "환불",
+        "\u1112\u116a\u11ab\u1107\u116e\u11af\u110b\u1173\u11af",
     ],
 )
 def test_a_korean_word_is_found_with_what_is_attached_behind(text: str) -> None:
@@ -98,9 +97,7 @@ def test_a_single_word_is_found_as_a_plain_search_over_words_says(text: str, phr
         return
     korean = "가" <= word[-1] <= "힣"
     expected = any(
-        said == word
-        or (korean and said.startswith(word))
-        or (said.startswith(word) and re.fullmatch("[가-힣]+", said[len(word) :]))
+        said == word or (korean and said.startswith(word)) or (said.startswith(word) and re.match("[가-힣]", said[len(word) :]))
         for said in plain(text).split()
     )
     assert found(phrase, text) == bool(expected)
