@@ -12,17 +12,16 @@ from typing import Literal
 from streams.attributes import merged
 from streams.course import SILENT, Course, Voice
 from streams.episodes import UNWATCHED, Episode, Watches
-from streams.kept import REVISIONS, Turns
+from streams.kept import Turns, known
 from streams.late import NONE, Line
 from streams.quotes import CUSTOMER_SIDE, quoted
 from streams.records import LONGEST_MS, AtSource, Evidence, Scalar, Scored
-from streams.timeline import Timeline
-from streams.turns import Turn, hashed, heard
+from streams.timeline import Timeline, timed
+from streams.turns import hashed, heard
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
 REPEATS = 64  # segments over which a repeat is known
-MAX_REVISION = 64  # characters of a model's name and revision, the last ones
 KNOWN = 4  # segments known beyond the turns that are kept, at least
 
 
@@ -226,7 +225,7 @@ def _begun(call: Conversation, origin_ms: int) -> Conversation:
     line = Line(call.turns, call.unsettled, call.settled, call.course).moved(by_ms)
     timelines: Mapping[str, Timeline] = {}
     for turn in line.turns:
-        timelines = _timed(timelines, turn)
+        timelines = timed(timelines, turn)
     recent = tuple(replace(e, start_ms=e.start_ms + by_ms, end_ms=e.end_ms + by_ms) for e in call.recent)
     return replace(
         call,
@@ -267,7 +266,7 @@ def _heard(call: Conversation, scored: Scored, segment: str) -> Conversation:
         call = _begun(call, epoch_ms(given))
     start, end = _span(call, scored)
     at_ms = max(call.at_ms, end)
-    revisions, revision = _revision(call, scored)
+    revisions, revision = known(call.revisions, scored, call.turns)
     turn = heard(scored, segment, start, end, revision)
     line = Line(call.turns, call.unsettled, call.settled, call.course).take(turn, at_ms)
     clock, lane, positions = _place(call, scored)
@@ -283,27 +282,7 @@ def _heard(call: Conversation, scored: Scored, segment: str) -> Conversation:
         unsettled=line.unsettled,
         settled=line.settled,
         course=line.now,
-        timelines=_timed(call.timelines, turn),
+        timelines=timed(call.timelines, turn),
         revisions=revisions,
         recent=quoted(call.recent, scored, turn),
     )
-
-
-def _revision(call: Conversation, scored: Scored) -> tuple[tuple[str, ...], int]:
-    """The revisions with the one that scored this, and its index. The ninth takes the place of one that no kept turn has."""
-    if scored.sentiment is None:
-        return call.revisions, -1
-    known, revision = call.revisions, f"{scored.model.name}@{scored.model.revision}"[-MAX_REVISION:]
-    if revision in known:
-        return known, known.index(revision)
-    if len(known) < REVISIONS:
-        return (*known, revision), len(known)
-    used = {turn.revision for turn in call.turns}
-    index = next((i for i in range(REVISIONS) if i not in used), 0)
-    return (*known[:index], revision, *known[index + 1 :]), index
-
-
-def _timed(timelines: Mapping[str, Timeline], turn: Turn) -> Mapping[str, Timeline]:
-    if turn.label is None:
-        return timelines
-    return {**timelines, turn.speaker: timelines.get(turn.speaker, Timeline()).add(turn.end_ms, turn.label)}

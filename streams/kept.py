@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import get_args, overload
 
-from streams.records import SPEAKERS, Label, Speaker
+from streams.records import SPEAKERS, Label, Scored, Speaker
 from streams.turns import Turn
 
 REVISIONS = 8  # of models, known by their index
+MAX_REVISION = 64  # characters of a model's name and revision, the last ones
 _FORM = struct.Struct("<6sIIIIB")
 _SIZE = _FORM.size
 KINDS: tuple[tuple[Speaker, Label | None, int], ...] = tuple(
@@ -97,3 +98,18 @@ class Turns(Sequence[Turn]):
             if at % _SIZE == 0:
                 return True
         return False
+
+
+def known(revisions: tuple[str, ...], scored: Scored, turns: Turns) -> tuple[tuple[str, ...], int]:
+    """The revisions with the one that scored this, and its index, -1 where nothing did. The ninth takes the place of one that
+    none of these turns has."""
+    if scored.sentiment is None:
+        return revisions, -1
+    revision = f"{scored.model.name}@{scored.model.revision}"[-MAX_REVISION:]
+    if revision in revisions:
+        return revisions, revisions.index(revision)
+    if len(revisions) < REVISIONS:
+        return (*revisions, revision), len(revisions)
+    used = {turn.revision for turn in turns}
+    index = next((i for i in range(REVISIONS) if i not in used), 0)
+    return (*revisions[:index], revision, *revisions[index + 1 :]), index

@@ -3,8 +3,7 @@
 The worker's agents are these functions with delivery around them; a backtest or a test calls them on lists of records.
 """
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -15,14 +14,13 @@ from models.staged import Failure, Result
 from streams.alerts import Judgement, due, follow, resolve_all
 from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed, epoch_ms
 from streams.errors import PoisonError
+from streams.held import States
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
-from streams.redact import kept
+from streams.redact import Mask, kept
 from streams.rules import RuleSet, load
 from streams.summary import summarise
-from streams.wire import decode, decode_state, decode_timing, encode
-
-Mask = Callable[[str], str]
-"""What becomes of a text before it leaves the worker: kept, redact or hidden of streams.redact."""
+from streams.timers import Timers
+from streams.wire import decode, decode_timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,51 +155,6 @@ def _masked(scored: Scored, mask: Mask) -> Scored:
     return scored if text == scored.text else replace(scored, text=text)
 
 
-def _quiet(call: Conversation, mask: Mask) -> Conversation:
-    """A state that may have been stored by a worker that masked less."""
-    return replace(call, recent=tuple(replace(turn, text=mask(turn.text)) for turn in call.recent))
-
-
-OPEN = 512  # states kept as objects: as many as one batch of the judge can touch
-
-
-class States(MutableMapping[str, Conversation]):
-    """The states of calls by id. The last that were touched are objects; the others stay encoded, as on calls.state: a third of
-    the memory, a ninth of the time to load, and nothing for the garbage collector to walk through. What the calls have said
-    goes through `mask`."""
-
-    def __init__(self, mask: Mask = kept) -> None:
-        self._mask = mask
-        self._open: dict[str, Conversation] = {}
-        self._encoded: dict[str, bytes] = {}
-
-    def put(self, call_id: str, state: bytes) -> None:
-        """Takes in an encoded state of a call that is not here yet."""
-        self._encoded[call_id] = state
-
-    def __getitem__(self, call_id: str) -> Conversation:
-        call = self._open.get(call_id)
-        self[call_id] = call = call or _quiet(decode_state(self._encoded[call_id]), self._mask)
-        return call
-
-    def __setitem__(self, call_id: str, call: Conversation) -> None:
-        self._open.pop(call_id, None)  # to the end: the first is the one not touched for longest
-        self._encoded.pop(call_id, None)
-        self._open[call_id] = call
-        if len(self._open) > OPEN:
-            idle = next(iter(self._open))
-            self._encoded[idle] = encode(self._open.pop(idle))
-
-    def __delitem__(self, call_id: str) -> None:
-        del (self._open if call_id in self._open else self._encoded)[call_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([*self._open, *self._encoded])  # a copy: looking at a state moves it
-
-    def __len__(self) -> int:
-        return len(self._open) + len(self._encoded)
-
-
 class Calls:
     """The calls of one judged partition: their states, how far each source partition is judged, and what is due.
 
@@ -224,8 +177,7 @@ class Calls:
         self.partitions = partitions
         self.mask, self.calls = mask, States(mask)
         self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
-        self.timers: dict[str, list[tuple[int, str]]] = {}
-        self.scheduled: dict[tuple[str, str], int] = {}
+        self.timers = Timers()
         for call in states:
             self.calls[call.call_id] = call
             self._schedule(call)
@@ -279,26 +231,18 @@ class Calls:
 
     def next_due(self) -> dict[str, int]:
         """The earliest due time of each lane that has one; it may turn out to be stale."""
-        return {lane: timers[0][0] for lane, timers in self.timers.items() if timers}
+        return self.timers.earliest()
 
     def _store(self, call: Conversation, outcome: Outcome) -> None:
         self.calls[call.call_id] = outcome.changed[call.call_id] = call
         self._schedule(call)
 
     def _schedule(self, call: Timing) -> None:
-        """One timer a call and lane is enough while it is not late: a call whose due time has moved on is put back then."""
-        due, place = call.due(self.limits), (call.lane, call.call_id)
-        if place not in self.scheduled or due < self.scheduled[place]:
-            self.scheduled[place] = due
-            heapq.heappush(self.timers.setdefault(call.lane, []), (due, call.call_id))
+        self.timers.put(call.lane, call.call_id, call.due(self.limits))
 
     def _fire(self, lane: str, clock: int, outcome: Outcome) -> None:
-        timers, judged_to = self.timers.get(lane, []), self.lanes.get(lane, NOWHERE).offset
-        while timers and timers[0][0] <= clock:
-            timer, call_id = heapq.heappop(timers)
-            if self.scheduled.get((lane, call_id)) != timer:
-                continue  # replaced by an earlier one
-            del self.scheduled[lane, call_id]
+        judged_to = self.lanes.get(lane, NOWHERE).offset
+        for call_id in self.timers.due(lane, clock):
             call = self.calls.get(call_id)
             if call is None or call.lane != lane or call.positions.get(lane, -1) > judged_to:
                 continue  # gone, moved to another lane, or stored before a crash ahead of the log that is now read again

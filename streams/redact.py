@@ -9,10 +9,14 @@ A mask is what is done to each text before it leaves the worker: `kept`, `redact
 """
 
 import re
+from collections.abc import Callable
 from functools import lru_cache
 
 from streams.errors import SettingsError
 from streams.numerals import FLAGS, RUN, TEENS, TENS, UNITS, Digits, any_of, said
+
+Mask = Callable[[str], str]
+"""What becomes of a text before it leaves the worker."""
 
 LONG = 7  # digits
 SINGLE = 4  # digits said one by one: what a caller spells out is a number of something, not how many

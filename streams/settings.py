@@ -9,9 +9,9 @@ import msgspec
 
 from streams.conversation import Limits
 from streams.errors import SettingsError
-from streams.pipeline import Mask, Policy
+from streams.pipeline import Policy
 from streams.records import SPEAKERS
-from streams.redact import hidden, kept, prepare, redact
+from streams.redact import Mask, hidden, kept, prepare, redact
 
 FOREVER = 1e9  # seconds, or days: more is a typing error (so are nan and inf)
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")

@@ -1,9 +1,11 @@
 """Labels of one speaker's turns by time, in bins that widen: what Contact Lens's quarters are read from. Pure."""
 
+from collections.abc import Mapping
 from math import ceil
 from typing import NamedTuple
 
 from streams.records import Label
+from streams.turns import Turn
 
 BINS = 64
 WEIGHT: dict[Label, int] = {"negative": -1, "neutral": 0, "positive": 1}
@@ -48,3 +50,10 @@ def _halved(bins: list[int]) -> list[int]:
     """Two bins in one."""
     even = [*bins, 0, 0] if len(bins) % 4 else bins
     return [even[i] + even[i + 2] for n in range(0, len(even), 4) for i in (n, n + 1)]
+
+
+def timed(timelines: Mapping[str, Timeline], turn: Turn) -> Mapping[str, Timeline]:
+    """The timelines by speaker with one more turn, if it was scored."""
+    if turn.label is None:
+        return timelines
+    return {**timelines, turn.speaker: timelines.get(turn.speaker, Timeline()).add(turn.end_ms, turn.label)}

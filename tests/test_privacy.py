@@ -9,9 +9,9 @@ from builders import NOW, T0, event, scored
 from models.sentiment import LexiconScorer
 from streams.conversation import Limits
 from streams.live import Board, line, screen
-from streams.pipeline import Calls, Mask, Outcome, Policy, score
+from streams.pipeline import Calls, Outcome, Policy, score
 from streams.records import Record, Scored
-from streams.redact import hidden, kept, redact
+from streams.redact import Mask, hidden, kept, redact
 from streams.wire import encode
 
 NUMBER = "공일공 이삼사오 육칠팔구"
