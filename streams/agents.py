@@ -27,7 +27,7 @@ from streams.metrics import Counts
 from streams.pipeline import Outcome, Reading, Stamp, assemble, at, read
 from streams.publisher import Outgoing, Publisher, rejected_record
 from streams.records import Model, Record, Rejected, Scored
-from streams.rules import RuleSet
+from streams.reload import Rules
 from streams.settings import Settings
 from streams.state import SKIPPED, Judged
 from streams.topics import Found
@@ -50,7 +50,7 @@ def anchored() -> Callable[[], float]:
 @dataclass
 class Context:
     """What the agents of one worker share. `failure` is what stopped it, None after a signal; `skip` has the places of records
-    that go to calls.rejected unseen; `rules` None: those that are on by default."""
+    that go to calls.rejected unseen."""
 
     settings: Settings
     topics: Mapping[str, Found]
@@ -59,7 +59,7 @@ class Context:
     clock: Callable[[], float] = field(default_factory=anchored)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
-    rules: RuleSet | None = None
+    rules: Rules = field(default_factory=Rules)
 
     def failed(self, error: BaseException, batch: Sequence[Message]) -> None:
         """Stops the worker, after a line that says where it stood."""
@@ -219,7 +219,14 @@ class Judging:
 
     def _opened(self, partition: int) -> Judged:
         context = self.context
-        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip, context.rules)
+        rules = context.rules.in_force  # not the newest: this may be amid a batch
+        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip, rules)
+
+    def _take(self) -> None:
+        """Changes the rules of all partitions, if there are newer ones. Only between two batches."""
+        rules = self.context.rules.take()
+        for judged in self.judged.values():
+            judged.rules = rules
 
     def _loaded(self, waiting: "asyncio.Future[Any]") -> None:
         if waiting.cancelled() or isinstance(error := waiting.exception(), asyncio.CancelledError):
@@ -237,6 +244,7 @@ class Judging:
         return take((1 for _ in waiting), JUDGE_BATCH)
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
+        self._take()
         by_partition: dict[int, list[Record]] = collections.defaultdict(list)
         for event in batch:
             by_partition[event.message.partition].append(record_of(event.message))
@@ -267,7 +275,10 @@ class Judging:
         return closing
 
     async def tick(self) -> None:
-        """What is due happens once the partition is drained, so that lag never ends a call early."""
+        """What is due happens once the partition is drained, so that lag never ends a call early. Rules that are new, or new to
+        a state that was stored, take over at once."""
+        self._take()
+        await asyncio.gather(*(self._attempt(p, Judged.take_over) for p, judged in self.judged.items() if judged.untaken))
         loaded = [judged for judged in self.judged.values() if judged.loading.done() and not judged.lost]
         due = [(judged, clocks) for judged in loaded if (clocks := await judged.due_clocks())]
         scored = await self._drained({lane for _, clocks in due for lane in clocks})

@@ -130,7 +130,12 @@ class Moment:
         if self.since != watches.since:
             watches = replace(watches, since=self.since)
         episodes = kept(self.episodes) if self.alerts else tuple(self.episodes)
-        return replace(self.call, episodes=episodes, watches=watches, rules_due=self._next_due(rules, asked))
+        rules_due = self._next_due(rules, asked)
+        return replace(self.call, episodes=episodes, watches=watches, rules_due=rules_due, rules=rules.hash)
+
+    def going_on(self, rules: RuleSet) -> Conversation:
+        """The call when these rules are to look at it next; none of them has looked."""
+        return self._left(rules, rules.asked(self.look))
 
     def _begun(self, rule: Rule) -> None:
         if rule.lasting_ms:
@@ -248,13 +253,17 @@ def resolve_all(call: Conversation, at_ms: int) -> Judgement:
 
 
 def reload(call: Conversation, new: RuleSet) -> Judgement:
-    """Resolves the open episodes of rules that these are not: changed (in whatever way) or removed. What was heard for them and
-    what had begun to hold is forgotten; the others go on."""
+    """The call as other rules take it over; one that they have judged already, or that is closed, stays as it is. Open episodes
+    of rules that these are not, changed (in whatever way) or removed, resolve. What was heard for them and what had begun to
+    hold is forgotten; the others go on. It depends on the state alone: whoever reads it, and whenever, takes it over alike."""
+    if call.rules == new.hash or call.status == "closed":
+        return Judgement(call)
     gone = {e.name: CHANGED if e.name in new.names else REMOVED for e in call.episodes if not _same(e, new)}
     digests = {rule.digest for rule in new.rules}
     since = {digest: at for digest, at in call.watches.since.items() if digest in digests}
     hits = {key: times for key, times in call.watches.hits.items() if key in new.keep}
-    return _resolved(replace(call, watches=replace(call.watches, since=since, hits=hits)), call.at_ms, gone)
+    left = _resolved(replace(call, watches=replace(call.watches, since=since, hits=hits)), call.at_ms, gone)
+    return Judgement(Moment(left.call, left.call.watches, call.clock, "").going_on(new), left.alerts)
 
 
 def _same(episode: Episode, rules: RuleSet) -> bool:

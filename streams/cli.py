@@ -106,14 +106,9 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     logs.configure(settings.log_level)
     _check_skip(settings, skip)
     _ = settings.mask  # what it lacks is told now, not at the first text
-    from streams import topics
-    from streams.rules import load
+    from streams import reload, topics
 
-    rules = load(settings.rules_path)
-    if not settings.text:
-        from streams.unheard import refuse_words
-
-        refuse_words(rules)
+    rules = reload.begin(settings.rules_path, settings.text)
     with topics.admin(settings) as client:
         if settings.create_topics:
             for name in topics.create(client, settings):
@@ -451,10 +446,10 @@ def rejected_retry(
 
 
 @cli.command(epilog=examples("callpulse doctor", "callpulse doctor --device cuda --json"))
-@takes(*BROKER, *MODEL)
+@takes(*BROKER, *MODEL, "rules", "text")
 @click.option("--json", "as_json", is_flag=True, help="one object a check")
 def doctor(settings: Settings, as_json: bool) -> int:
-    """Look for what a worker needs: broker, topics, model, device. Exit code 1 when something is missing."""
+    """Look for what a worker needs: broker, topics, rules, model, device. Exit code 1 when something is missing."""
     from streams.doctor import examine
 
     failed = False

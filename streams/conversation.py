@@ -56,7 +56,7 @@ class Positions:
 class Timing:
     """What says when a call is due: all of its state that is read before something touches it. `clock` is the highest record
     timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for; `rules_due` when
-    (ms since 1970) the rules want to look again although nothing has arrived."""
+    (ms since 1970) the rules want to look again although nothing has arrived; `rules` the hash of those that judged it last."""
 
     call_id: str
     clock: int
@@ -65,6 +65,7 @@ class Timing:
     channel: str = "voice"
     ended_clock: int | None = None
     rules_due: int | None = None
+    rules: str | None = None
 
     def due(self, limits: Limits) -> int:
         """When (ms since 1970) something happens to the call if nothing more arrives."""

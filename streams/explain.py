@@ -12,9 +12,10 @@ from streams.conditions import Condition
 from streams.conversation import Conversation, Limits
 from streams.episodes import open_episode
 from streams.look import Look
-from streams.pipeline import Calls, Outcome, bounded
+from streams.pipeline import Calls, Outcome
 from streams.records import Alert, Record, Rejected, Scored
 from streams.rules import Rule, RuleSet
+from streams.timers import bounded
 from streams.wire import decode_scored
 
 

@@ -11,15 +11,15 @@ from typing import TypeVar
 from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
 from models.staged import Failure, Result
-from streams.alerts import Judgement, due, follow, resolve_all
-from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed, epoch_ms
+from streams.alerts import Judgement, due, follow, reload, resolve_all
+from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed
 from streams.errors import PoisonError
 from streams.held import States
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
 from streams.redact import Mask, kept
 from streams.rules import RuleSet, load
 from streams.summary import summarise
-from streams.timers import Timers
+from streams.timers import Timers, bounded
 from streams.wire import decode, decode_timing
 
 
@@ -139,20 +139,6 @@ class Outcome:
 
 
 NOWHERE = Position(-1, 0)
-AHEAD_MS = 3_600_000
-"""How far a record's time may run ahead of its scoring: one stamped next year must not end every call of its lane. A fast
-replay does run ahead; brokers themselves refuse more than an hour by default (message.timestamp.after.max.ms)."""
-
-
-def bounded(scored: Scored) -> Scored:
-    """As it counts for the clock of its lane."""
-    latest = epoch_ms(scored.scored_at) + AHEAD_MS
-    return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
-
-
-def _masked(scored: Scored, mask: Mask) -> Scored:
-    text = mask(scored.text)
-    return scored if text == scored.text else replace(scored, text=text)
 
 
 class Calls:
@@ -162,6 +148,10 @@ class Calls:
     due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives. What
     was said goes through `mask` first: calls.sentiment may hold what a scorer wrote that masked less. `rules` None:
     those that are on by default.
+
+    What other rules have judged, here before `take` or in another worker, is `untaken` until `take_over`: before anything is
+    judged, open alerts of rules that are gone resolve, of all calls. A state in which none does stays as it is stored, and is
+    taken over, in the same way, when it is next touched.
     """
 
     def __init__(
@@ -178,16 +168,43 @@ class Calls:
         self.mask, self.calls = mask, States(mask)
         self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
         self.timers = Timers()
+        self.untaken: list[str] = []
         for call in states:
             self.calls[call.call_id] = call
-            self._schedule(call)
+            self._met(call)
 
     def load(self, states: Iterable[bytes]) -> None:
         """Takes in states as they lie on calls.state, each of another call, and leaves them encoded until they are touched."""
         for state in states:
             timing = decode_timing(state)
             self.calls.put(timing.call_id, state)
+            self._met(timing)
+
+    def _met(self, timing: Timing) -> None:
+        self._schedule(timing)
+        if timing.status != "closed" and timing.rules != self.rules.hash:
+            self.untaken.append(timing.call_id)
+
+    def take(self, rules: RuleSet) -> None:
+        """Judges by these from now on."""
+        if rules.hash != self.rules.hash:
+            self.rules, self.untaken = rules, list(self.calls)
+
+    def take_over(self, most: int, outcome: Outcome) -> None:
+        """Takes over so many of the calls that are `untaken`."""
+        for call_id in self.untaken[-most:]:
+            timing = self.calls.timing(call_id)
+            if timing.status != "closed" and timing.rules != self.rules.hash:
+                timing = self._taken(self.calls.seen(call_id), outcome)
             self._schedule(timing)
+        del self.untaken[-most:]
+
+    def _taken(self, call: Conversation, outcome: Outcome) -> Conversation:
+        """The call, as the rules in force take it over."""
+        judgement = reload(call, self.rules)
+        if judgement.alerts:
+            self._follow(judgement, outcome)
+        return judgement.call
 
     @property
     def positions(self) -> Positions:
@@ -205,24 +222,21 @@ class Calls:
         self._fire(source.lane, clock, outcome)
         self.lanes[source.lane] = Position(source.offset, clock)
         outcome.judged += 1
-        call = self.calls.get(scored.call_id)
+        if (call := self.calls.get(scored.call_id)) is not None:
+            call = self._taken(call, outcome)
         if call is not None and source.offset <= call.positions.get(source.lane, -1):
             outcome.repeats += 1
             self._schedule(call)
             return None
-        return self._advance(scored, outcome)
+        return self._advance(call, scored, outcome)
 
-    def _advance(self, scored: Scored, outcome: Outcome) -> Rejected | None:
-        before = self.calls.get(scored.call_id)
+    def _advance(self, before: Conversation | None, scored: Scored, outcome: Outcome) -> Rejected | None:
         if before is not None and before.status == "closed":
             return Rejected("call_ended", "the call's summary has been published")
-        scored = _masked(scored, self.mask)
-        self._store(self._heeded(follow(before, advance(before, scored), scored, self.rules), outcome), outcome)
+        if (text := self.mask(scored.text)) != scored.text:
+            scored = replace(scored, text=text)
+        self._follow(follow(before, advance(before, scored), scored, self.rules), outcome)
         return None
-
-    def _heeded(self, judgement: Judgement, outcome: Outcome) -> Conversation:
-        outcome.alerts += judgement.alerts
-        return judgement.call
 
     def tick(self, clocks: dict[str, int], outcome: Outcome) -> None:
         """Lets everything happen that is due by these clocks (lane -> ms since 1970)."""
@@ -232,6 +246,10 @@ class Calls:
     def next_due(self) -> dict[str, int]:
         """The earliest due time of each lane that has one; it may turn out to be stale."""
         return self.timers.earliest()
+
+    def _follow(self, judgement: Judgement, outcome: Outcome) -> None:
+        outcome.alerts += judgement.alerts
+        self._store(judgement.call, outcome)
 
     def _store(self, call: Conversation, outcome: Outcome) -> None:
         self.calls[call.call_id] = outcome.changed[call.call_id] = call
@@ -246,10 +264,11 @@ class Calls:
             call = self.calls.get(call_id)
             if call is None or call.lane != lane or call.positions.get(lane, -1) > judged_to:
                 continue  # gone, moved to another lane, or stored before a crash ahead of the log that is now read again
+            call = self._taken(call, outcome)
             if call.due(self.limits) > clock:
                 self._schedule(call)
             elif call.rules_due is not None and call.rules_due < call.closes(self.limits):
-                self._store(self._heeded(due(call, self.rules), outcome), outcome)
+                self._follow(due(call, self.rules), outcome)
             else:
                 self._close(call, call.closes(self.limits), outcome)
 
@@ -259,8 +278,9 @@ class Calls:
             del self.calls[call.call_id]
             outcome.changed[call.call_id] = None
             return
-        call = self._heeded(resolve_all(call, call.at_ms), outcome)
-        outcome.summaries.append(summarise(call))
+        judgement = resolve_all(call, call.at_ms)
+        outcome.alerts += judgement.alerts
+        outcome.summaries.append(summarise(judgement.call))
         self._store(closed(call, at), outcome)
 
 

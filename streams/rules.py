@@ -97,6 +97,9 @@ class RuleSet:
     attributes: tuple[str, ...] = ()
     known: dict[tuple[Any, ...], Asked] = field(default_factory=dict, compare=False, repr=False)
 
+    def __str__(self) -> str:
+        return f"rules {self.hash} ({len(self.rules)})"
+
     def asked(self, look: Look) -> Asked:
         """The rules that are for this call, in their order; remembered by all that their scopes look at."""
         call = look.call
@@ -152,23 +155,40 @@ def library() -> tuple[str, ...]:
 @lru_cache(maxsize=64)
 def shipped(name: str) -> Rule:
     """A rule of the library."""
-    (rule,), faults = _read(LIBRARY / f"{name}.yaml")
+    file = LIBRARY / f"{name}.yaml"
+    (rule,), faults = read(file.read_text(encoding="utf-8"), str(file))
     if faults:
         raise RulesError("\n".join(map(str, faults)))
     return rule
 
 
+Texts = tuple[tuple[str, str], ...]
+"""The names and texts of rules files, in their order."""
+
+
 def check(path: Path) -> tuple[RuleSet | None, list[Fault]]:
     """The rules, or all that is wrong with them."""
+    return checked(path, texts(path))
+
+
+def texts(path: Path) -> Texts | Fault:
+    """What a rules file or folder says now, or why it cannot be read."""
+    try:
+        return tuple((str(file), file.read_text(encoding="utf-8-sig")) for file in _files(path))
+    except (OSError, UnicodeDecodeError) as error:
+        return Fault(str(path), 1, f"cannot be read ({error}); name a file in UTF-8, or a folder of *.yaml")
+
+
+def checked(path: Path, found: Texts | Fault) -> tuple[RuleSet | None, list[Fault]]:
+    """The rules of what a path says, or all that is wrong with them."""
+    if isinstance(found, Fault):
+        return None, [found]
     rules: list[Rule] = []
     faults: list[Fault] = []
-    try:
-        for file in _files(path):
-            found, wrong = _read(file, {rule.ref.name for rule in rules})
-            rules += found
-            faults += wrong
-    except (OSError, UnicodeDecodeError) as error:
-        faults.append(Fault(str(path), 1, f"cannot be read ({error}); name a file in UTF-8, or a folder of *.yaml"))
+    for file, text in found:
+        more, wrong = read(text, file, {rule.ref.name for rule in rules})
+        rules += more
+        faults += wrong
     if len(rules) > MOST_RULES:
         faults.append(Fault(str(path), 1, f"{len(rules)} rules are too many: at most {MOST_RULES}"))
     return (None if faults else rule_set(rules)), faults
@@ -181,10 +201,6 @@ def _files(path: Path) -> list[Path]:
     if not files:
         raise FileNotFoundError(f"no *.yaml in {path}")
     return files
-
-
-def _read(path: Path, names: set[str] | frozenset[str] = frozenset()) -> tuple[list[Rule], list[Fault]]:
-    return read(path.read_text(encoding="utf-8-sig"), str(path), names)
 
 
 def read(text: str, file: str, names: set[str] | frozenset[str] = frozenset()) -> tuple[list[Rule], list[Fault]]:

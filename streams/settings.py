@@ -68,6 +68,7 @@ class Settings:
     redact: bool = _setting(False, "mask numbers and e-mail addresses in all that is published (extra: callpulse[redact])")
     text: bool = _setting(True, "publish what was said; without it no text leaves the worker")
     rules: str = _setting("", "rules file, or folder of *.yaml; without: the three of the library that are on by default")
+    rules_poll_s: float = _setting(3.0, "seconds between two looks whether the rules have changed")
     grace_s: float = _setting(60.0, "seconds after a call's end event until its summary")
     voice_silence_s: float = _setting(900.0, "seconds of silence after which a voice call without an end event is over")
     chat_silence_s: float = _setting(86400.0, "the same for a chat")
@@ -97,6 +98,7 @@ class Settings:
             "score_speakers": set(self.score_speakers.split(",")) <= {*SPEAKERS, ""},
             "rejected_days": 0 < self.rejected_days < FOREVER,
             "threads": self.threads >= 0,
+            "rules_poll_s": 0 < self.rules_poll_s < FOREVER,
             "grace_s": 0 <= self.grace_s < FOREVER,
             "voice_silence_s": 0 < self.voice_silence_s < FOREVER,
             "chat_silence_s": 0 < self.chat_silence_s < FOREVER,

@@ -23,6 +23,7 @@ from streams.pipeline import Calls, Outcome
 from streams.publisher import Outgoing, Publisher, Transactions, rejected_record
 from streams.records import Alert, Record, Rejected, Summary
 from streams.rules import RuleSet
+from streams.rules import load as rules_of
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
@@ -88,7 +89,9 @@ class Judged:
     """One judged partition: its calls, loaded in the background from the assignment on, and how its effects are written.
 
     `shared` publishes where the broker has no transactions. Nothing is written after `close`, nor after the partition was
-    taken over by another worker (`lost`).
+    taken over by another worker (`lost`). `rules` may be replaced between two batches; before anything is judged by them, they
+    take over all calls that others have judged, here or before a restart: what that resolves is delivered with the batch, or
+    by `take_over`.
     """
 
     def __init__(
@@ -101,7 +104,8 @@ class Judged:
         skip: frozenset[str] = frozenset(),
         rules: RuleSet | None = None,
     ) -> None:
-        self.settings, self.partition, self.clock, self.skip, self.rules = settings, partition, clock, skip, rules
+        self.settings, self.partition, self.clock, self.skip = settings, partition, clock, skip
+        self.rules = rules if rules is not None else rules_of(None)
         self.topic, self.rejected = topics["sentiment"], topics["rejected"]
         self.transactions = self._transactions() if settings.profile.transactions else None
         self.publisher = self.transactions or shared
@@ -145,7 +149,7 @@ class Judged:
     async def judge(self, records: Sequence[Record]) -> Outcome:
         """Judges records of calls.sentiment in order; returns when all effects are delivered. Raises FencedError when
         another worker has taken the partition over, PoisonError at a record that the code fails on."""
-        calls, outcome = await self._calls(), Outcome()
+        calls, outcome = await self._taken()
         rejections: list[tuple[Record, Rejected]] = []
         for record in records:
             try:
@@ -167,6 +171,27 @@ class Judged:
             if not self.lost:
                 raise
             raise FencedError("given up before its states were loaded") from error
+
+    @property
+    def untaken(self) -> bool:
+        """Whether calls are here, loaded, that the rules have not taken over."""
+        calls = self.loading.result() if self.loading.done() and not self.lost else None
+        return calls is not None and (bool(calls.untaken) or calls.rules.hash != self.rules.hash)
+
+    async def take_over(self) -> Outcome:
+        """Lets the rules take over what others have judged; returns when all effects are delivered. Raises FencedError."""
+        calls, outcome = await self._taken()
+        await self._write(calls, outcome, [])
+        return outcome
+
+    async def _taken(self) -> tuple[Calls, Outcome]:
+        """The calls, once the rules have taken them over, in small steps; and what that gave."""
+        calls, outcome = await self._calls(), Outcome()
+        calls.take(self.rules)
+        while calls.untaken:
+            calls.take_over(STEP, outcome)
+            await asyncio.sleep(0)
+        return calls, outcome
 
     def _judge(self, calls: Calls, record: Record, outcome: Outcome) -> Rejected | None:
         if record.place in self.skip:
@@ -197,7 +222,7 @@ class Judged:
 
     async def tick(self, clocks: dict[str, int]) -> Outcome:
         """Lets happen what is due by these clocks; returns when all effects are delivered. Raises FencedError."""
-        calls, outcome = await self._calls(), Outcome()
+        calls, outcome = await self._taken()
         calls.tick(clocks, outcome)
         await self._write(calls, outcome, [])
         return outcome

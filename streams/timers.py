@@ -1,7 +1,21 @@
-"""When calls are due, by the source partition ("lane") whose clock they wait for. Pure."""
+"""When calls are due, by the source partition ("lane") whose clock they wait for; how far a record may move it. Pure."""
 
 import heapq
 from collections.abc import Iterator
+from dataclasses import replace
+
+from streams.conversation import epoch_ms
+from streams.records import Scored
+
+AHEAD_MS = 3_600_000
+"""How far a record's time may run ahead of its scoring: one stamped next year must not end every call of its lane. A fast
+replay does run ahead; brokers themselves refuse more than an hour by default (message.timestamp.after.max.ms)."""
+
+
+def bounded(scored: Scored) -> Scored:
+    """As it counts for the clock of its lane."""
+    latest = epoch_ms(scored.scored_at) + AHEAD_MS
+    return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
 
 
 class Timers:

@@ -29,7 +29,7 @@ from streams.backlog import Backlog
 from streams.delivery import Lane
 from streams.health import Progress, health
 from streams.publisher import Publisher
-from streams.rules import RuleSet
+from streams.reload import Rules
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
@@ -235,13 +235,14 @@ def judge_app(context: Context, web: bool) -> Role:
 
 
 def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
-    """/healthz, 503 when nothing has moved for long though there is something to do; /readyz, 503 until every agent has its
-    share of the partitions and their states (the model was warm before)."""
+    """/healthz, 503 when nothing has moved for long though there is something to do, with the rules in force; /readyz, 503
+    until every agent has its share of the partitions and their states (the model was warm before)."""
 
     @app.page("/healthz")
     async def healthz(web: Any, _request: Any) -> Any:
         progress = {role.name: role.progress for role in roles}
-        alive, said = health(progress, context.settings.stall_s, time.monotonic())
+        rules = context.rules.status() if "judge" in progress else None
+        alive, said = health(progress, context.settings.stall_s, time.monotonic(), rules)
         return web.json(said, status=200 if alive else 503)
 
     @app.page("/readyz")
@@ -256,14 +257,14 @@ def run(
     scorer: Scorer | None,
     judge: bool,
     skip: Iterable[str] = (),
-    rules: RuleSet | None = None,
+    rules: Rules | None = None,
 ) -> int:
     """Runs the scorer (when one is given) and the judge until a signal or a failure. Returns the exit code: 0 after SIGTERM,
     130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected.
     `rules` None: those that are on by default."""
     if scorer is not None:
         scorer.score(["warm up"])
-    return asyncio.run(_run(Context(settings, found, frozenset(skip), rules=rules), scorer, judge))
+    return asyncio.run(_run(Context(settings, found, frozenset(skip), rules=rules or Rules()), scorer, judge))
 
 
 async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:
@@ -273,6 +274,7 @@ async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:
     with _signals(context.stop) as received:
         tasks = [asyncio.create_task(_supervised(role, context)) for role in roles]
         tasks += [asyncio.create_task(_report(context, roles)), asyncio.create_task(_watch(context, roles))]
+        tasks += [asyncio.create_task(_reread(context))] if judge else []
         await context.stop.wait()
     for task in tasks:
         task.cancel()
@@ -315,6 +317,15 @@ async def _watch(context: Context, roles: Sequence[Role]) -> None:
         await asyncio.sleep(min(WATCH_S, context.settings.stall_s / 4))
         for role in roles:
             await role.watch(context)
+
+
+async def _reread(context: Context) -> None:
+    """Looks whether the rules have changed, for as long as the worker runs."""
+    log.info("%s in force", context.rules.in_force)
+    try:
+        await context.rules.watch(context.settings.rules_poll_s)
+    except Exception as error:
+        context.failed(error, [])
 
 
 async def _report(context: Context, roles: Sequence[Role]) -> None:

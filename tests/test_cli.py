@@ -13,6 +13,7 @@ import click
 import pytest
 
 from streams import __version__, cli
+from streams.rules import load
 from streams.settings import Settings, flag, from_mapping, listed, variable
 
 CALLS = Path(cli.__file__).parent / "calls"
@@ -39,6 +40,7 @@ OTHER = {
     "redact": "True",
     "text": "False",
     "rules": "rules.yaml",
+    "rules_poll_s": "7.5",
     "grace_s": "1.5",
     "voice_silence_s": "60",
     "chat_silence_s": "61",
@@ -337,7 +339,8 @@ def test_doctor_without_a_broker_is_exit_code_1_and_still_looks_at_the_model(cal
     checks = [json.loads(line) for line in done.out.splitlines()]
     assert (done.code, done.err) == (1, "")
     states = {check["name"]: check["state"] for check in checks}
-    assert states == {"security": "ok", "broker": "failed", "topics": "skipped", "delivery": "skipped", "model": "ok"}
+    skipped = {"topics": "skipped", "delivery": "skipped"}
+    assert states == {"security": "ok", "broker": "failed", **skipped, "rules": "ok", "model": "ok"}
     assert "CALLPULSE_BOOTSTRAP_SERVERS" in checks[1]["detail"]
 
 
@@ -347,6 +350,20 @@ def test_doctor_tells_what_is_wrong_with_the_model(call: Call, tmp_path: Path) -
     assert done.code == 1
     assert model.startswith("failed  model     ")
     assert str(tmp_path) in model
+
+
+def test_doctor_tells_the_hash_of_the_rules_or_what_is_wrong_with_them(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+
+    def looked(*more: str) -> str:
+        done = call("doctor", "--model", "lexicon", "--rules", str(path), *more, CALLPULSE_BOOTSTRAP_SERVERS=NOBODY)
+        return next(line for line in done.out.splitlines() if line.split()[1:2] == ["rules"])
+
+    path.write_text("rules:\n  - {name: r, severity: info, reason: r, when: {words: refund}}\n")
+    assert looked().startswith(f"ok      rules     hash {load(path).hash}, 1 in {path}")
+    assert looked("--no-text").startswith("failed  rules     --no-text: r would never hold")
+    path.write_text("rules: 7\n")
+    assert looked().startswith(f"failed  rules     {path}:1: `rules` needs a list")
 
 
 @pytest.mark.parametrize("arguments", [[], ["worker", "--help"]])

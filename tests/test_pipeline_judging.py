@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.conversation import DAY_MS, EPOCH, Limits, Position
-from streams.pipeline import AHEAD_MS, Calls, Outcome, judged
+from streams.pipeline import Calls, Outcome, judged
 from streams.records import Rejected, Scored, Source
+from streams.timers import AHEAD_MS
 from streams.wire import decode_scored, decode_state, encode
 
 GRACE, SILENCE = Limits().grace_ms, Limits().voice_silence_ms

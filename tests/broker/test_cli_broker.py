@@ -77,7 +77,7 @@ def test_doctor_wants_topics_and_is_content_when_they_are_there(run: Run, prefix
     run("topics", "create")
     code, lines = run("doctor", "--model", "lexicon")
     assert code == 0
-    names = ("security", "broker", "topics", "delivery", "model")
+    names = ("security", "broker", "topics", "delivery", "rules", "model")
     assert [line.split()[:2] for line in lines] == [["ok", name] for name in names]
 
 
