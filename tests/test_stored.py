@@ -1,6 +1,7 @@
 """The state on calls.state: what is read is what was written, and it stays small however long the call."""
 
 import random
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -8,14 +9,17 @@ from builders import NOW, event, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
+from streams.alerts import alert_id
 from streams.conversation import Conversation, advance
+from streams.episodes import Episode, Watches
 from streams.kept import REVISIONS, Turns, pack
-from streams.records import LONGEST_MS, SPEAKERS, Evidence, Label
+from streams.language import digest
+from streams.records import LONGEST_MS, SEVERITIES, SPEAKERS, Evidence, Label, RuleRef
+from streams.rules import library
 from streams.turns import MAX_WORDS, Turn, hashed
 from streams.wire import decode_state, encode
 
 AT_MS = LONGEST_MS
-EPISODES = 20 * 90  # bytes that twenty open episodes may take of the 8,000
 LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 
 times = st.tuples(st.integers(0, 600_000), st.integers(0, LONGEST_MS - 600_000))
@@ -88,16 +92,47 @@ def long_call(turns: int) -> Conversation:
         at += rng.randint(2_000, 6_000)
         text = "".join(rng.choices("환불이아직도안들어왔어요 ", k=200))
         times = {"start_ms": at - 1_500, "end_ms": at + rng.randint(0, 4_000)}
-        call = advance(
-            call, scored(n, score, speaker="customer" if n % 2 else other, text=text, segment_id=f"segment-{n}", **times)
-        )
+        segment_id, speaker = str(uuid.UUID(int=n, version=4)), "customer" if n % 2 else other
+        call = advance(call, scored(n, score, speaker=speaker, text=text, segment_id=segment_id, **times))
     return replace(call, call_id="3f1c9a52-7c1e-4b7e-9a53-0c5f6b7a8d9e")
 
 
+NAMES = (*library(), "churn_risk_competitor", "outage_complaint", "payment_failed_twice", "agent_interrupts_customer",
+         "delivery_late_escalation", "data_privacy_request", "vip_hold_too_long", "callback_promised_not_kept")  # fmt: skip
+
+
+def watched(call: Conversation) -> Conversation:
+    """With an open alert of each of twenty rules, updated for an hour and about to resolve, and words that were heard."""
+    at_ms = call.at_ms
+    episodes = tuple(
+        Episode(alert_id(call.call_id, RuleRef(name, 1), n, f"s{n}"), name, 1 + n % 12, SEVERITIES[n % 3], 100 + n,
+                at_ms - 3_600_000, at_ms - 29_000 - n, number=n, digest=digest(name), clear_ms=at_ms - 9_000 + n)
+        for n, name in enumerate(NAMES)
+    )  # fmt: skip
+    hits = {digest(name): tuple(call.at_ms - 60_000 * k for k in range(2)) for name in NAMES[:5]}
+    watches = Watches(call.clock, "ko-KR", {digest(name): call.at_ms for name in NAMES[:2]}, hits)
+    return replace(call, episodes=episodes, watches=watches, rules=digest(NAMES, 12), rules_due=call.clock + 9_000)
+
+
 @pytest.mark.parametrize("turns", [200, 10_000])
-def test_the_state_leaves_room_for_twenty_episodes_in_eight_kilobytes(turns: int) -> None:
-    call = long_call(turns)
+def test_the_state_is_at_most_eight_kilobytes_with_twenty_open_episodes(turns: int) -> None:
+    call = watched(long_call(turns))
     assert (len(call.turns), len(call.recent), {len(quoted.text) for quoted in call.recent}) == (64, 5, {160})
+    assert len({e.name for e in call.episodes if not e.resolved}) == 20
     state = encode(call)
-    assert len(state) < 8_000 - EPISODES
+    assert len(state) <= 8_000
     assert decode_state(state) == call
+
+
+lives = st.builds(
+    Episode,
+    st.binary(min_size=16, max_size=16).map(bytes.hex), st.text(), st.integers(1, 1 << 53), st.sampled_from(SEVERITIES), st.integers(1, 1 << 53),
+    st.integers(0, 1 << 45), st.integers(0, 1 << 45), st.booleans(), st.integers(1, 1 << 53),
+    st.sampled_from(("", "0a1b2c", "ffffff")), st.none() | st.integers(0, 1 << 45), st.booleans(),
+)  # fmt: skip
+
+
+@given(st.lists(lives, max_size=3))
+def test_episodes_are_read_as_they_were_written(episodes: list[Episode]) -> None:
+    call = replace(advance(None, scored(1, -1)), episodes=tuple(episodes))
+    assert decode_state(encode(call)) == call

@@ -13,7 +13,7 @@ from .apache import free_ports
 from .conftest import Cluster
 from .messages import now_ms
 from .running import Topics, laid_out, own, running, until
-from .test_health_broker import ask
+from .test_health_broker import ask, caught_up
 
 BAD = "terrible, awful, useless"
 
@@ -67,7 +67,7 @@ def test_a_changed_file_is_taken_a_broken_one_is_not_and_a_restart_does_the_same
             path.write_text(rules(2, "low") + "  - {name: [\n")
             until(lambda: "refused" in ask(settings, "healthz")[1]["rules"], lambda: "the broken file is noticed")
             laid.send([segment(call_id, 1, BAD) for call_id in CALLS])
-            laid.until(lambda r: len(r["sentiment"]) == 2 * len(CALLS), "it goes on")
+            caught_up(laid, 2 * len(CALLS))
             told = ask(settings, "healthz")[1]["rules"]
             assert (told["hash"], told["refused"].startswith(f"{path}:")) == (first, True)
 
