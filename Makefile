@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCH ?=
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test check bench bench-load chaos clean
+.PHONY: demo test check bench bench-load bench-rules chaos clean
 
 demo: .venv/done
 	$(BIN)/callpulse demo
@@ -25,6 +25,9 @@ bench: .venv/done $(if $(findstring --without-peers,$(BENCH)),,.venv-bench/done)
 
 bench-load: .venv/done
 	$(BIN)/python -m tests.bench.load
+
+bench-rules: .venv/done
+	$(BIN)/python -m tests.bench.rules
 
 # about half an hour, of which 10 minutes are an outage; KAFKA_HOME names a Kafka download, libfaketime steps the clock
 chaos: .venv/done

@@ -27,6 +27,7 @@ from streams.metrics import Counts
 from streams.pipeline import Outcome, Reading, Stamp, assemble, at, read
 from streams.publisher import Outgoing, Publisher, rejected_record
 from streams.records import Model, Record, Rejected, Scored
+from streams.reload import Rules
 from streams.settings import Settings
 from streams.state import SKIPPED, Judged
 from streams.topics import Found
@@ -58,6 +59,7 @@ class Context:
     clock: Callable[[], float] = field(default_factory=anchored)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
+    rules: Rules = field(default_factory=Rules)
 
     def failed(self, error: BaseException, batch: Sequence[Message]) -> None:
         """Stops the worker, after a line that says where it stood."""
@@ -125,7 +127,7 @@ class Scoring:
     ) -> None:
         self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
         self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
-        self.publisher, self.behind = publisher, behind
+        self.publisher, self.behind, self.mask = publisher, behind, self.settings.mask
         self.engine = Engine(scorer, bound=3 * CAPACITY, cache=self.settings.cached_texts)  # a batch, the next, one given up
         self.model = Model(scorer.name, scorer.revision, scorer.precision)
         self.ahead: list[Begun] = []
@@ -172,7 +174,7 @@ class Scoring:
 
     def _results(self, part: Begun) -> Iterator[tuple[Event, Record, Scored | Rejected]]:
         now = datetime.fromtimestamp(self.clock(), timezone.utc)
-        scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now)))
+        scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now, self.mask)))
         for event, record in zip(part.events, part.records, strict=True):
             yield event, record, SKIPPED if record.place in self.skip else next(scored)
 
@@ -217,7 +219,14 @@ class Judging:
 
     def _opened(self, partition: int) -> Judged:
         context = self.context
-        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip)
+        rules = context.rules.in_force  # not the newest: this may be amid a batch
+        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip, rules)
+
+    def _take(self) -> None:
+        """Changes the rules of all partitions, if there are newer ones. Only between two batches."""
+        rules = self.context.rules.take()
+        for judged in self.judged.values():
+            judged.rules = rules
 
     def _loaded(self, waiting: "asyncio.Future[Any]") -> None:
         if waiting.cancelled() or isinstance(error := waiting.exception(), asyncio.CancelledError):
@@ -235,6 +244,7 @@ class Judging:
         return take((1 for _ in waiting), JUDGE_BATCH)
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
+        self._take()
         by_partition: dict[int, list[Record]] = collections.defaultdict(list)
         for event in batch:
             by_partition[event.message.partition].append(record_of(event.message))
@@ -265,7 +275,10 @@ class Judging:
         return closing
 
     async def tick(self) -> None:
-        """What is due happens once the partition is drained, so that lag never ends a call early."""
+        """What is due happens once the partition is drained, so that lag never ends a call early. Rules that are new, or new to
+        a state that was stored, take over at once."""
+        self._take()
+        await asyncio.gather(*(self._attempt(p, Judged.take_over) for p, judged in self.judged.items() if judged.untaken))
         loaded = [judged for judged in self.judged.values() if judged.loading.done() and not judged.lost]
         due = [(judged, clocks) for judged in loaded if (clocks := await judged.due_clocks())]
         scored = await self._drained({lane for _, clocks in due for lane in clocks})

@@ -1,6 +1,6 @@
 """The command line: reads flags and variables, calls one function, prints, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 130 interrupted.
+Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 3 found what `alerts --fail-on` asks for, 130 interrupted.
 """
 
 import collections
@@ -20,10 +20,10 @@ import click
 
 from models.errors import ModelError
 from models.sentiment import LABELS
-from streams import __version__, logs
+from streams import __version__, alerts_cli, logs, rules_cli
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
-from streams.records import Alert, Record
+from streams.records import Record
 from streams.settings import KEY_PASSWORD, SASL_PASSWORD, SECURITY, Settings
 
 if TYPE_CHECKING:
@@ -105,8 +105,10 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     """
     logs.configure(settings.log_level)
     _check_skip(settings, skip)
-    from streams import topics
+    _ = settings.mask  # what it lacks is told now, not at the first text
+    from streams import reload, topics
 
+    rules = reload.begin(settings.rules_path, settings.text)
     with topics.admin(settings) as client:
         if settings.create_topics:
             for name in topics.create(client, settings):
@@ -122,7 +124,7 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
         topics.begin(settings, f"{settings.group}-{role}", settings.topic(topic))
     from streams.worker import run
 
-    return run(settings, found, scorer, judge=only != "score", skip=skip)
+    return run(settings, found, scorer, judge=only != "score", skip=skip, rules=rules)
 
 
 def _check_skip(settings: Settings, skip: Sequence[str]) -> None:
@@ -134,7 +136,7 @@ def _check_skip(settings: Settings, skip: Sequence[str]) -> None:
 
 
 @cli.command(epilog=examples("callpulse demo", "callpulse demo --kill", "callpulse demo --json --speed 0"))
-@takes("bootstrap_servers", "broker", *MODEL, *SECURITY)
+@takes("bootstrap_servers", "broker", *MODEL, "redact", "text", *SECURITY)
 @click.option("--speed", type=click.FloatRange(min=0), default=8.0, show_default=True, help="0: as fast as it goes")
 @click.option("--kill", is_flag=True, help="kill the worker midway and count what was lost or doubled")
 @click.option("--json", "as_json", is_flag=True, help="no view; one summary object on the last line")
@@ -145,6 +147,7 @@ def demo(settings: Settings, speed: float, kill: bool, as_json: bool) -> int:
     """
     from streams import demo as play
 
+    _ = settings.mask
     named = click.get_current_context().params["bootstrap_servers"], os.environ.get("CALLPULSE_BOOTSTRAP_SERVERS")
     return play.run(settings, play.Options(speed=speed, kill=kill, json=as_json, own_broker=not any(named)))
 
@@ -305,53 +308,6 @@ def validate(settings: Settings, file: str | None, topic: str | None, as_json: b
     return 1 if report.rejected else 0
 
 
-@cli.command(epilog=examples("callpulse alerts", "callpulse alerts --follow", "callpulse alerts --json | jq .rule.name"))
-@takes(*BROKER)
-@click.option("--follow", "-f", is_flag=True, help="go on with what comes")
-@click.option("--json", "as_json", is_flag=True, help="the alerts as they are, one object a line")
-def alerts(settings: Settings, follow: bool, as_json: bool) -> int:
-    """Print the alerts of calls.alerts, each event once."""
-    from streams.topics import reach, tail
-
-    reach(settings)
-    for alert, value in _once(tail(settings, settings.topic("alerts"), follow)):
-        if as_json:
-            click.echo(value.decode())
-        else:
-            _print_alert(alert)
-    return 0
-
-
-def _once(records: Iterable[Record]) -> Iterator[tuple[Alert, bytes]]:
-    """The alerts among these records, a repeat of the last 100,000 left out; what is none is named on standard error."""
-    from streams.wire import decode_alert
-
-    seen: dict[tuple[str, int], None] = {}
-    for record in records:
-        try:
-            alert = decode_alert(record.value or b"")
-        except ValueError:  # msgspec's errors are
-            click.echo(f"no alert: {record.topic} partition {record.partition} offset {record.offset}", err=True)
-            continue
-        if (alert.alert_id, alert.sequence) not in seen:
-            seen[alert.alert_id, alert.sequence] = None
-            yield alert, record.value or b""
-        if len(seen) > 100_000:
-            del seen[next(iter(seen))]
-
-
-def _print_alert(alert: Alert) -> None:
-    from streams.live import printable
-
-    colour = "green" if alert.status == "resolved" else {"critical": "red", "warning": "yellow"}.get(alert.severity)
-    at = f"{alert.at_ms // 60000}:{alert.at_ms // 1000 % 60:02}"
-    click.secho(f"{alert.at:%H:%M:%S} {alert.event:<8} {alert.severity:<8} {alert.rule.name}", fg=colour, nl=False)
-    click.echo(f"  {printable(alert.call_id)} at {at}: {alert.reason}")
-    if alert.event != "resolve":
-        for turn in alert.evidence:
-            click.echo(f"    {turn.score:+.2f} {turn.speaker}: {printable(turn.text)}")
-
-
 @cli.group()
 def rejected() -> None:
     """See what was rejected and why; send it again once the cause is gone."""
@@ -490,10 +446,10 @@ def rejected_retry(
 
 
 @cli.command(epilog=examples("callpulse doctor", "callpulse doctor --device cuda --json"))
-@takes(*BROKER, *MODEL)
+@takes(*BROKER, *MODEL, "rules", "text")
 @click.option("--json", "as_json", is_flag=True, help="one object a check")
 def doctor(settings: Settings, as_json: bool) -> int:
-    """Look for what a worker needs: broker, topics, model, device. Exit code 1 when something is missing."""
+    """Look for what a worker needs: broker, topics, rules, model, device. Exit code 1 when something is missing."""
     from streams.doctor import examine
 
     failed = False
@@ -506,6 +462,23 @@ def doctor(settings: Settings, as_json: bool) -> int:
             click.secho(f"{check.state:<8}", fg=colour, nl=False)
             click.echo(f"{check.name:<9} {check.detail}")
     return 1 if failed else 0
+
+
+@cli.command(epilog=examples("callpulse contract", "callpulse contract callpulse.alert.v1 > alert.schema.json"))
+@click.argument("name", default="asyncapi")
+def contract(name: str) -> int:
+    """Print the AsyncAPI document of the topics, or the JSON Schema of a message by its NAME.
+
+    A message names its schema in `schema`; the CloudEvents header ce_dataschema is the schema's $id. The documents lie in the
+    package, in streams/schemas.
+    """
+    from streams import contract as documents
+
+    names = [file.removesuffix(".json") for file in documents.documents()]
+    if name not in names:
+        raise SettingsError(f"{name!r} is none of {', '.join(names)}")
+    click.echo(documents.shipped(name), nl=False)
+    return 0
 
 
 @contextmanager
@@ -544,6 +517,10 @@ def _load(settings: Settings) -> Any:
 
 def _labels(settings: Settings) -> tuple[str, ...] | None:
     return tuple(settings.labels.split(",")) if settings.labels else None
+
+
+alerts_cli.register(cli, takes, BROKER, examples)
+cli.add_command(rules_cli.group(takes, MODEL, _load, examples))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -4,25 +4,25 @@
 a few recent turns, a timeline whose bins widen. Its due time says when something happens although nothing arrives.
 """
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
-from streams.records import LONGEST_MS, AtSource, Evidence, Label, RuleRef, Scalar, Scored, Severity
+from streams.attributes import merged
+from streams.course import SILENT, Course, Voice
+from streams.episodes import UNWATCHED, Episode, Watches
+from streams.kept import Turns, known
+from streams.late import NONE, Line
+from streams.quotes import CUSTOMER_SIDE, quoted
+from streams.records import LONGEST_MS, AtSource, Evidence, Scalar, Scored
+from streams.timeline import Timeline, timed
+from streams.turns import hashed, heard
 
 EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 DAY_MS = 24 * 3600 * 1000
 REPEATS = 64  # segments over which a repeat is known
-RECENT = 8  # scored customer turns kept for the rules and for evidence
-QUOTE = 160  # characters kept of a turn's text
-BINS = 64
-MAX_ATTRIBUTES = 1_000  # bytes (UTF-8) of a call's attributes, names and values
-ALPHA = 0.3
-"""Weight of the newest turn in the exponentially weighted score, s' = (1 - a) s + a x, from 0 (neutral) at the start."""
-
-CUSTOMER_SIDE = ("customer", "unknown")
+KNOWN = 4  # segments known beyond the turns that are kept, at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,77 +33,6 @@ class Limits:
     voice_silence_ms: int = 15 * 60_000
     chat_silence_ms: int = DAY_MS
     closed_ms: int = DAY_MS
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """Labels of one speaker's turns by time: bin i counts [negative, neutral, positive] turns that end in
-    [i, i + 1) x `width_ms`. A call that outgrows the bins doubles their width, so a turn is placed to 1/32 of the call."""
-
-    width_ms: int = 1_000
-    bins: tuple[tuple[int, int, int], ...] = ()
-
-    def add(self, end_ms: int, label: Label) -> "Timeline":
-        width, bins = self.width_ms, list(self.bins)
-        while end_ms // width >= BINS:
-            bins = [_sum(bins[i : i + 2]) for i in range(0, len(bins), 2)]
-            width *= 2
-        at = end_ms // width
-        bins += [(0, 0, 0)] * (at + 1 - len(bins))
-        negative, neutral, positive = bins[at]
-        bins[at] = (negative + (label == "negative"), neutral + (label == "neutral"), positive + (label == "positive"))
-        return Timeline(width, tuple(bins))
-
-    def score(self, begin_ms: float, end_ms: float, last: bool) -> float | None:
-        """5 x (positive - negative) / turns over the bins whose middle lies in [begin, end); None without a turn."""
-        middles = ((i + 0.5) * self.width_ms for i in range(len(self.bins)))
-        inside = [b for b, m in zip(self.bins, middles, strict=True) if begin_ms <= m and (m < end_ms or last)]
-        negative, neutral, positive = _sum(inside)
-        turns = negative + neutral + positive
-        return round(5 * (positive - negative) / turns, 2) if turns else None
-
-
-def _sum(bins: list[tuple[int, int, int]]) -> tuple[int, int, int]:
-    return sum(b[0] for b in bins), sum(b[1] for b in bins), sum(b[2] for b in bins)
-
-
-@dataclass(frozen=True, slots=True)
-class Voice:
-    """One speaker's side of the call. `segments` counts final utterances; the rest counts those that were scored."""
-
-    segments: int = 0
-    negative: int = 0
-    neutral: int = 0
-    positive: int = 0
-    total: float = 0.0
-    ewma: float = 0.0
-    streak_label: Label | None = None
-    streak: int = 0
-    talk_ms: int = 0
-    end_ms: int = 0
-    timeline: Timeline = Timeline()
-
-    @property
-    def scored(self) -> int:
-        return self.negative + self.neutral + self.positive
-
-    @property
-    def mean(self) -> float:
-        """Mean score in [-1, 1]; 0 before the first scored turn."""
-        return self.total / self.scored if self.scored else 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Episode:
-    """A (call, rule) alert's life so far, as its last event left it; `resolved` ones stay for the summary."""
-
-    alert_id: str
-    rule: RuleRef
-    severity: Severity
-    sequence: int
-    opened_ms: int
-    alerted_ms: int
-    resolved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +55,8 @@ class Positions:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
     """What says when a call is due: all of its state that is read before something touches it. `clock` is the highest record
-    timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for."""
+    timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for; `rules_due` when
+    (ms since 1970) the rules want to look again although nothing has arrived; `rules` the hash of those that judged it last."""
 
     call_id: str
     clock: int
@@ -134,8 +64,15 @@ class Timing:
     status: Literal["live", "ending", "closed"] = "live"
     channel: str = "voice"
     ended_clock: int | None = None
+    rules_due: int | None = None
+    rules: str | None = None
 
     def due(self, limits: Limits) -> int:
+        """When (ms since 1970) something happens to the call if nothing more arrives."""
+        closes = self.closes(limits)
+        return closes if self.rules_due is None else min(closes, self.rules_due)
+
+    def closes(self, limits: Limits) -> int:
         """When (ms since 1970) the call closes if nothing more arrives; for a closed one, when its marker goes."""
         if self.status == "closed":
             return self.clock + limits.closed_ms
@@ -147,21 +84,42 @@ class Timing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conversation(Timing):
     """One call. `origin_ms` is its start (ms since 1970); `positions` the last offset of each lane it contains; `at_ms` the end
-    of what was said so far."""
+    of what was said so far. `turns` are the last ones, in order; `course` what all turns add up to, `settled` without the last
+    `unsettled` of them. `seen` are the hashes of turns that are known and no longer kept. `timelines` by speaker.
+    `guessed`: the start is the earliest time that a segment gave, since nothing said when the call began."""
 
     origin_ms: int
     origin: AtSource
     positions: Mapping[str, int]
+    guessed: bool = False
     attributes: Mapping[str, Scalar] = field(default_factory=dict)
     reason: str | None = None
     at_ms: int = 0
-    silence_ms: int = 0
-    overlap_ms: int = 0
     seen: tuple[str, ...] = ()
-    voices: Mapping[str, Voice] = field(default_factory=dict)
+    turns: Turns = NONE
+    unsettled: int = 0
+    settled: Course = SILENT
+    course: Course = SILENT
+    timelines: Mapping[str, Timeline] = field(default_factory=dict)
+    revisions: tuple[str, ...] = ()
     recent: tuple[Evidence, ...] = ()
     episodes: tuple[Episode, ...] = ()
+    watches: Watches = UNWATCHED
     schema: str = "callpulse.state.v1"
+
+    @property
+    def voices(self) -> Mapping[str, Voice]:
+        """Who has spoken, by speaker."""
+        return self.course.voices
+
+    @property
+    def silence_ms(self) -> int:
+        """Time in which nobody spoke; what comes before the first word is ringing, not silence."""
+        return self.course.talk.gaps_ms
+
+    @property
+    def overlap_ms(self) -> int:
+        return self.course.overlap_ms
 
     @property
     def customer(self) -> Voice:
@@ -174,6 +132,23 @@ class Conversation(Timing):
         return EPOCH + timedelta(milliseconds=max(_FIRST_MS, min(_LAST_MS, self.origin_ms + at_ms)))
 
 
+def closed(call: Conversation, clock: int) -> Conversation:
+    """The marker of a call that is over: it says so, and how far it was judged."""
+    return Conversation(
+        call_id=call.call_id,
+        clock=clock,
+        lane=call.lane,
+        status="closed",
+        channel=call.channel,
+        ended_clock=call.ended_clock,
+        origin_ms=call.origin_ms,
+        origin=call.origin,
+        positions=call.positions,
+        reason=call.reason,
+        at_ms=call.at_ms,
+    )
+
+
 def epoch_ms(at: datetime) -> int:
     return (at - EPOCH) // timedelta(milliseconds=1)
 
@@ -184,19 +159,18 @@ _FIRST_MS, _LAST_MS = (epoch_ms(at.replace(tzinfo=timezone.utc)) for at in (date
 def advance(before: Conversation | None, scored: Scored) -> Conversation:
     """The call after one more scored segment or event. A repeat changes nothing but the position; a partial only says that
     the call lives."""
-    call = _touched(before or _opened(scored), scored)
+    call = before or _opened(scored)
     said = scored.type == "segment" and scored.final
-    if said and (seen := _hash(scored.segment_id or "")) in call.seen:
-        return call
+    segment = hashed(scored.segment_id or "") if said else ""
+    if said and (segment in call.seen or call.turns.has(segment)):
+        return _touched(call, scored)
     call = _informed(call, scored)
+    if said:
+        return _heard(call, scored, segment)
+    call = _touched(call, scored)
     if scored.type == "end" and call.status == "live":
         return replace(call, status="ending", ended_clock=scored.source.timestamp, reason=scored.reason)
-    return _heard(replace(call, seen=(*call.seen, seen)[-REPEATS:]), scored) if said else call
-
-
-def _hash(segment_id: str) -> str:
-    """48 bits: of a call's ids two look alike once in 10^10 calls."""
-    return hashlib.blake2b(segment_id.encode(), digest_size=6).hexdigest()
+    return call
 
 
 def _opened(scored: Scored) -> Conversation:
@@ -211,39 +185,65 @@ def _opened(scored: Scored) -> Conversation:
         origin_ms = timestamp - (scored.end_ms or scored.start_ms or 0)
     origin: AtSource = "call" if scored.started_at or scored.start_at or scored.end_at else "record"
     return Conversation(
-        call_id=scored.call_id, clock=timestamp, lane=scored.source.lane, origin_ms=origin_ms, origin=origin, positions={}
+        call_id=scored.call_id,
+        clock=timestamp,
+        lane=scored.source.lane,
+        origin_ms=origin_ms,
+        origin=origin,
+        positions={},
+        guessed=origin == "call" and scored.started_at is None and scored.start_ms is None and scored.end_ms is None,
     )
 
 
 def _touched(call: Conversation, scored: Scored) -> Conversation:
-    source, positions = scored.source, {**call.positions, scored.source.lane: scored.source.offset}
-    return replace(call, clock=max(call.clock, source.timestamp), lane=source.lane, positions=positions)
+    clock, lane, positions = _place(call, scored)
+    return replace(call, clock=clock, lane=lane, positions=positions)
+
+
+def _place(call: Conversation, scored: Scored) -> tuple[int, str, Mapping[str, int]]:
+    """Clock, lane and positions of the call with this record."""
+    source = scored.source
+    return max(call.clock, source.timestamp), source.lane, {**call.positions, source.lane: source.offset}
 
 
 def _informed(call: Conversation, scored: Scored) -> Conversation:
     """Takes over what the telephone system knows: start, channel, attributes (null deletes)."""
     if scored.started_at is not None:
-        call = replace(call, origin_ms=epoch_ms(scored.started_at), origin="call")
+        call = replace(_begun(call, epoch_ms(scored.started_at)), origin="call", guessed=False)
     if scored.channel is not None:
         call = replace(call, channel=scored.channel)
     if scored.attributes:
-        call = replace(call, attributes=_merged(call.attributes, scored.attributes))
+        call = replace(call, attributes=merged(call.attributes, scored.attributes))
     return call
 
 
-def _merged(known: Mapping[str, Scalar], news: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The last value wins, null deletes; what was set longest ago goes first when there are too many."""
-    both = {k: v for k, v in known.items() if k not in news} | {k: v for k, v in news.items() if v is not None}
-    sizes = {k: attribute_size(k, v) for k, v in both.items()}
-    while sum(sizes.values()) > MAX_ATTRIBUTES:
-        oldest = next(iter(sizes))
-        del sizes[oldest], both[oldest]
-    return both
+def _begun(call: Conversation, origin_ms: int) -> Conversation:
+    """The call with another start. Where turns were placed by a start that was guessed too late, they move."""
+    by_ms = call.origin_ms - origin_ms
+    call = replace(call, origin_ms=origin_ms)
+    if not call.guessed or by_ms <= 0 or not call.turns or _gone(call):
+        return call
+    line = Line(call.turns, call.unsettled, call.settled, call.course).moved(by_ms)
+    timelines: Mapping[str, Timeline] = {}
+    for turn in line.turns:
+        timelines = timed(timelines, turn)
+    recent = tuple(replace(e, start_ms=e.start_ms + by_ms, end_ms=e.end_ms + by_ms) for e in call.recent)
+    return replace(
+        call,
+        at_ms=call.at_ms + by_ms,
+        turns=line.turns,
+        settled=line.settled,
+        course=line.now,
+        timelines=timelines,
+        recent=recent,
+        episodes=tuple(episode.moved(by_ms) for episode in call.episodes),
+        watches=call.watches.moved(by_ms),
+    )
 
 
-def attribute_size(name: str, value: Scalar) -> int:
-    """In bytes, as MAX_ATTRIBUTES counts."""
-    return len(f"{name}{value}".encode())
+def _gone(call: Conversation) -> bool:
+    """Whether turns of it are no longer kept."""
+    return len(call.turns) < sum(voice.segments for voice in call.voices.values())
 
 
 def _span(call: Conversation, scored: Scored) -> tuple[int, int]:
@@ -261,38 +261,29 @@ def _span(call: Conversation, scored: Scored) -> tuple[int, int]:
     return start, max(start, end if end is not None else start)
 
 
-def _heard(call: Conversation, scored: Scored) -> Conversation:
+def _heard(call: Conversation, scored: Scored, segment: str) -> Conversation:
+    given = scored.start_at or scored.end_at
+    if call.guessed and given is not None and epoch_ms(given) < call.origin_ms and not _gone(call):
+        call = _begun(call, epoch_ms(given))
     start, end = _span(call, scored)
-    voice = _spoken(call.voices.get(scored.speaker, Voice()), scored, start, end)
-    said_until = call.at_ms if call.voices else start  # what comes before the first word is ringing, not silence
-    call = replace(
+    at_ms = max(call.at_ms, end)
+    revisions, revision = known(call.revisions, scored, call.turns)
+    turn = heard(scored, segment, start, end, revision)
+    line = Line(call.turns, call.unsettled, call.settled, call.course).take(turn, at_ms)
+    clock, lane, positions = _place(call, scored)
+    return replace(  # once, for all that changes: it takes a quarter of the time
         call,
-        at_ms=max(said_until, end),
-        silence_ms=call.silence_ms + max(0, start - said_until),
-        overlap_ms=call.overlap_ms + max(0, min(end, said_until) - start),
-        voices={**call.voices, scored.speaker: voice},
-    )
-    if scored.sentiment is None or scored.speaker not in CUSTOMER_SIDE:
-        return call
-    sentiment = scored.sentiment
-    text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
-    turn = Evidence(scored.segment_id or "", scored.speaker, start, end, sentiment.score, sentiment.label, text)
-    return replace(call, recent=(*call.recent, turn)[-RECENT:])
-
-
-def _spoken(voice: Voice, scored: Scored, start: int, end: int) -> Voice:
-    voice = replace(voice, segments=voice.segments + 1, talk_ms=voice.talk_ms + end - start, end_ms=max(voice.end_ms, end))
-    if scored.sentiment is None:
-        return voice
-    label, score = scored.sentiment.label, scored.sentiment.score
-    return replace(
-        voice,
-        negative=voice.negative + (label == "negative"),
-        neutral=voice.neutral + (label == "neutral"),
-        positive=voice.positive + (label == "positive"),
-        total=voice.total + score,
-        ewma=(1 - ALPHA) * voice.ewma + ALPHA * score,
-        streak_label=label,
-        streak=voice.streak + 1 if label == voice.streak_label else 1,
-        timeline=voice.timeline.add(end, label),
+        clock=clock,
+        lane=lane,
+        positions=positions,
+        at_ms=at_ms,
+        # so that REPEATS are known with those that are kept
+        seen=(*call.seen, *line.gone.segments())[-max(KNOWN, REPEATS - len(line.turns)) :],
+        turns=line.turns,
+        unsettled=line.unsettled,
+        settled=line.settled,
+        course=line.now,
+        timelines=timed(call.timelines, turn),
+        revisions=revisions,
+        recent=quoted(call.recent, scored, turn),
     )

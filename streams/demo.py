@@ -33,6 +33,7 @@ from streams.process import WorkerProcess
 from streams.recording import read
 from streams.records import Record
 from streams.replay import Planned, Replay, Sent, Wall, fresh_ids, merge, send
+from streams.rules import load
 from streams.settings import Settings
 from streams.tally import TOPICS, Report, Tally
 
@@ -77,7 +78,7 @@ def run(settings: Settings, options: Options) -> int:
             processes.callback(worker.stop)
             play = Play(chosen, options, run_id, view, worker)
             complete = play.run()
-        report = play.tally.report(chosen.limits, play.ended_s)
+        report = play.tally.report(chosen.limits, play.ended_s, load(chosen.rules_path))
         _end(console, board, options, play, report, complete)
     return 0 if complete and report.flawless else 1
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from models.errors import ModelError
-from streams import security, topics
+from streams import reload, security, topics
 from streams.errors import CallpulseError
 from streams.settings import Settings
 
@@ -26,7 +26,7 @@ class Check:
 
 
 def examine(settings: Settings, load: Callable[[Settings], Any]) -> Iterator[Check]:
-    """Broker, topics, delivery, model and device, as they are found; never raises for what it looks for."""
+    """Broker, topics, delivery, rules, model and device, as they are found; never raises for what it looks for."""
     yield _security(settings)
     try:
         with topics.admin(settings) as client:
@@ -37,6 +37,7 @@ def examine(settings: Settings, load: Callable[[Settings], Any]) -> Iterator[Che
         yield Check("broker", "failed", str(error))
         yield Check("topics", "skipped", "no broker")
         yield Check("delivery", "skipped", "no broker")
+    yield _rules(settings)
     yield _model(settings, load)
 
 
@@ -56,6 +57,18 @@ def _topics(settings: Settings, client: Any) -> Check:
     except CallpulseError as error:
         return Check("topics", "failed", str(error))
     return Check("topics", "ok", f"all six with prefix {settings.prefix!r}, {found['sentiment'].partitions} partitions judged")
+
+
+def _rules(settings: Settings) -> Check:
+    """What a worker with these settings would begin with; a running one says in /healthz what it judges by."""
+    try:
+        found = reload.begin(settings.rules_path, settings.text).newest
+    except CallpulseError as error:
+        return Check("rules", "failed", str(error))
+    where = settings.rules or "the default ones"
+    return Check(
+        "rules", "ok", f"hash {found.hash}, {len(found.rules)} in {where}: /healthz of each worker has the hash in force"
+    )
 
 
 def _model(settings: Settings, load: Callable[[Settings], Any]) -> Check:

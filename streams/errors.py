@@ -2,6 +2,7 @@
 
     CallpulseError
     |- SettingsError     a flag, an environment variable or a file given by the user is wrong
+    |  `- RulesError     rules that cannot be used, each fault with file and line
     |- TopicsError       topics are missing or have another number of partitions
     |- BrokerError       the broker cannot be reached or, embedded, cannot be started
     |  `- AccessError    the broker denies a right to what the user wants to use
@@ -22,6 +23,10 @@ class CallpulseError(Exception):
 
 class SettingsError(CallpulseError):
     """A setting that cannot be used."""
+
+
+class RulesError(SettingsError):
+    """Rules that cannot be used; a line a fault, FILE:LINE: what is wrong and the way out."""
 
 
 class TopicsError(CallpulseError):

@@ -31,11 +31,13 @@ class Progress:
         return now - self.moved_at if self.lag else 0.0
 
 
-def health(progress: Mapping[str, Progress], stall_s: float, now: float) -> tuple[bool, dict[str, Any]]:
-    """Whether all agents make progress, and what /healthz says."""
+def health(
+    progress: Mapping[str, Progress], stall_s: float, now: float, rules: Mapping[str, object] | None = None
+) -> tuple[bool, dict[str, Any]]:
+    """Whether all agents make progress, and what /healthz says; `rules`: of those in force, where calls are judged."""
     agents = {
         name: {"lag": p.lag, "still_s": round(p.still_s(now), 1), "degraded": p.paused or p.still_s(now) > stall_s / 2}
         for name, p in progress.items()
     }
     alive = all(p.still_s(now) <= stall_s for p in progress.values())
-    return alive, {"status": "ok" if alive else "stalled", "agents": agents}
+    return alive, {"status": "ok" if alive else "stalled", "agents": agents} | ({"rules": rules} if rules else {})

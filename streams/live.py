@@ -96,6 +96,11 @@ def printable(text: str) -> str:
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
+def quoted(text: str) -> str:
+    """In quotation marks; nothing where texts are not published."""
+    return f"“{printable(text)}”" if text else ""
+
+
 def spark(turns: Sequence[Sentiment]) -> Text:
     """A block a turn, the latest last: low is negative, the middle neutral; coloured by label."""
     drawn = Text(no_wrap=True)
@@ -149,7 +154,7 @@ def _alert_lines(board: Board, alert: Alert) -> Iterator[Text]:
     for turn in alert.evidence[-QUOTES:]:
         quote = Text(no_wrap=True, overflow="ellipsis", style="dim" if resolved else "")
         quote.append(f"{'':4} {turn.score:+.2f} ", LABELS[turn.label])
-        yield quote.append(f"“{printable(turn.text)}”")
+        yield quote.append(quoted(turn.text))
 
 
 def line(board: Board, record: Alert | Summary) -> str:
@@ -157,11 +162,11 @@ def line(board: Board, record: Alert | Summary) -> str:
     name = f"{board.name(record.call_id):<15}"
     if isinstance(record, Summary):
         head, score = f"{clock(record.duration_ms):>5} {name} call over:", customer_score(record)
-        heard = "not scored" if score is None else f"{score:+.1f} on a scale of -5 to 5"
+        heard = "not scored" if score is None else f"{score:+.1f} on a scale of -5 to 5{went(record)}"
         return f"{head} {outcome(record)}; customer {heard}; alerts: {len(record.alerts)}"
     head, said = f"{clock(record.at_ms):>5} {name} {record.event} {record.severity}", printable(record.reason)
-    quote = f" “{printable(record.evidence[-1].text)}”" if record.evidence and record.event != "resolve" else ""
-    return f"{head} {record.rule.name}: {said}{quote}"
+    quote = f" {quoted(record.evidence[-1].text)}" if record.evidence and record.event != "resolve" else ""
+    return f"{head} {record.rule.name}: {said}{quote}".rstrip()
 
 
 def outcome(summary: Summary) -> str:
@@ -173,6 +178,13 @@ def customer_score(summary: Summary) -> float | None:
     """From -5 to 5; None where no turn was scored."""
     customer = summary.speakers.get("customer")
     return customer.score if customer else None
+
+
+def went(summary: Summary) -> str:
+    """Where the customer's mood went in the end, if anywhere."""
+    customer = summary.speakers.get("customer")
+    direction = customer.direction if customer else None
+    return f" and {direction}" if direction and direction != "steady" else ""
 
 
 class View:

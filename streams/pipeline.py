@@ -3,8 +3,7 @@
 The worker's agents are these functions with delivery around them; a backtest or a test calls them on lists of records.
 """
 
-import heapq
-from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
@@ -12,12 +11,16 @@ from typing import TypeVar
 from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
 from models.staged import Failure, Result
-from streams.alerts import judge, noted, resolve_all
-from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, epoch_ms
+from streams.alerts import Judgement, due, follow, reload, resolve_all
+from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed
 from streams.errors import PoisonError
+from streams.held import States
 from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
+from streams.redact import Mask, kept
+from streams.rules import RuleSet, load
 from streams.summary import summarise
-from streams.wire import decode, decode_state, decode_timing, encode
+from streams.timers import Timers, bounded
+from streams.wire import decode, decode_timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +68,13 @@ def assemble(reading: Reading, results: Sequence[Result], stamp: "Stamp") -> lis
 
 
 def score(
-    records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime]
+    records: Sequence[Record], scorer: Scorer, policy: Policy, topic_id: str, clock: Callable[[], datetime], mask: Mask = kept
 ) -> list[Scored | Rejected]:
     """One result a record, in order: decode everything, score in one call what the policy wants scored. `clock` is read once,
     when the scores are there."""
     reading = read(records, policy)
     results = scorer.score(reading.texts) if reading.texts else []
-    return assemble(reading, results, Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock()))
+    return assemble(reading, results, Stamp(topic_id, Model(scorer.name, scorer.revision, scorer.precision), clock(), mask))
 
 
 T = TypeVar("T")
@@ -87,11 +90,12 @@ def at(record: Record, act: Callable[..., T], *arguments: object) -> T:
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What all segments of a batch share."""
+    """What all segments of a batch share; `mask` is what becomes of a text once it is scored."""
 
     topic_id: str
     model: Model
     now: datetime
+    mask: Mask = kept
 
 
 def _assembled(
@@ -105,6 +109,7 @@ def _assembled(
     return Scored(
         **{name: getattr(segment, name) for name in _SEGMENT_FIELDS},
         segment_id=segment.segment_id or (place if segment.type == "segment" else None),
+        text=stamp.mask(segment.text),
         source=Source(stamp.topic_id, record.partition, record.offset, record.timestamp),
         scored_at=stamp.now,
         model=stamp.model,
@@ -114,7 +119,7 @@ def _assembled(
     )
 
 
-_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name != "segment_id")
+_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name not in ("segment_id", "text"))
 
 
 def _rounded(s: ModelSentiment) -> Sentiment:
@@ -134,80 +139,72 @@ class Outcome:
 
 
 NOWHERE = Position(-1, 0)
-AHEAD_MS = 3_600_000
-"""How far a record's time may run ahead of its scoring: one stamped next year must not end every call of its lane. A fast
-replay does run ahead; brokers themselves refuse more than an hour by default (message.timestamp.after.max.ms)."""
-
-
-def _bounded(scored: Scored) -> Scored:
-    latest = epoch_ms(scored.scored_at) + AHEAD_MS
-    return scored if scored.source.timestamp <= latest else replace(scored, source=replace(scored.source, timestamp=latest))
-
-
-OPEN = 512  # states kept as objects: as many as one batch of the judge can touch
-
-
-class States(MutableMapping[str, Conversation]):
-    """The states of calls by id. The last that were touched are objects; the others stay encoded, as on calls.state: a third of
-    the memory, a ninth of the time to load, and nothing for the garbage collector to walk through."""
-
-    def __init__(self) -> None:
-        self._open: dict[str, Conversation] = {}
-        self._encoded: dict[str, bytes] = {}
-
-    def put(self, call_id: str, state: bytes) -> None:
-        """Takes in an encoded state of a call that is not here yet."""
-        self._encoded[call_id] = state
-
-    def __getitem__(self, call_id: str) -> Conversation:
-        call = self._open.get(call_id)
-        self[call_id] = call = call or decode_state(self._encoded[call_id])
-        return call
-
-    def __setitem__(self, call_id: str, call: Conversation) -> None:
-        self._open.pop(call_id, None)  # to the end: the first is the one not touched for longest
-        self._encoded.pop(call_id, None)
-        self._open[call_id] = call
-        if len(self._open) > OPEN:
-            idle = next(iter(self._open))
-            self._encoded[idle] = encode(self._open.pop(idle))
-
-    def __delitem__(self, call_id: str) -> None:
-        del (self._open if call_id in self._open else self._encoded)[call_id]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter([*self._open, *self._encoded])  # a copy: looking at a state moves it
-
-    def __len__(self) -> int:
-        return len(self._open) + len(self._encoded)
 
 
 class Calls:
     """The calls of one judged partition: their states, how far each source partition is judged, and what is due.
 
     A source partition ("lane") has a clock: the highest timestamp of its records. Before a record is judged, everything
-    due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives.
+    due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives. What
+    was said goes through `mask` first: calls.sentiment may hold what a scorer wrote that masked less. `rules` None:
+    those that are on by default.
+
+    What other rules have judged, here before `take` or in another worker, is `untaken` until `take_over`: before anything is
+    judged, open alerts of rules that are gone resolve, of all calls. A state in which none does stays as it is stored, and is
+    taken over, in the same way, when it is next touched.
     """
 
     def __init__(
-        self, limits: Limits, partitions: int, states: Iterable[Conversation] = (), positions: Positions | None = None
+        self,
+        limits: Limits,
+        partitions: int,
+        states: Iterable[Conversation] = (),
+        positions: Positions | None = None,
+        rules: RuleSet | None = None,
+        mask: Mask = kept,
     ) -> None:
-        self.limits = limits
+        self.limits, self.rules = limits, rules if rules is not None else load(None)
         self.partitions = partitions
-        self.calls = States()
+        self.mask, self.calls = mask, States(mask)
         self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
-        self.timers: dict[str, list[tuple[int, str]]] = {}
-        self.scheduled: dict[tuple[str, str], int] = {}
+        self.timers = Timers()
+        self.untaken: list[str] = []
         for call in states:
             self.calls[call.call_id] = call
-            self._schedule(call)
+            self._met(call)
 
     def load(self, states: Iterable[bytes]) -> None:
         """Takes in states as they lie on calls.state, each of another call, and leaves them encoded until they are touched."""
         for state in states:
             timing = decode_timing(state)
             self.calls.put(timing.call_id, state)
+            self._met(timing)
+
+    def _met(self, timing: Timing) -> None:
+        self._schedule(timing)
+        if timing.status != "closed" and timing.rules != self.rules.hash:
+            self.untaken.append(timing.call_id)
+
+    def take(self, rules: RuleSet) -> None:
+        """Judges by these from now on."""
+        if rules.hash != self.rules.hash:
+            self.rules, self.untaken = rules, list(self.calls)
+
+    def take_over(self, most: int, outcome: Outcome) -> None:
+        """Takes over so many of the calls that are `untaken`."""
+        for call_id in self.untaken[-most:]:
+            timing = self.calls.timing(call_id)
+            if timing.status != "closed" and timing.rules != self.rules.hash:
+                timing = self._taken(self.calls.seen(call_id), outcome)
             self._schedule(timing)
+        del self.untaken[-most:]
+
+    def _taken(self, call: Conversation, outcome: Outcome) -> Conversation:
+        """The call, as the rules in force take it over."""
+        judgement = reload(call, self.rules)
+        if judgement.alerts:
+            self._follow(judgement, outcome)
+        return judgement.call
 
     @property
     def positions(self) -> Positions:
@@ -216,7 +213,7 @@ class Calls:
     def judge(self, scored: Scored, outcome: Outcome) -> Rejected | None:
         """Advances the call of one scored segment; a repeat of what was judged before changes nothing. Returns why the
         segment cannot be used when its call is over."""
-        scored = _bounded(scored)
+        scored = bounded(scored)
         source, position = scored.source, self.lanes.get(scored.source.lane, NOWHERE)
         if source.offset <= position.offset:
             outcome.repeats += 1
@@ -225,21 +222,20 @@ class Calls:
         self._fire(source.lane, clock, outcome)
         self.lanes[source.lane] = Position(source.offset, clock)
         outcome.judged += 1
-        call = self.calls.get(scored.call_id)
+        if (call := self.calls.get(scored.call_id)) is not None:
+            call = self._taken(call, outcome)
         if call is not None and source.offset <= call.positions.get(source.lane, -1):
             outcome.repeats += 1
             self._schedule(call)
             return None
-        return self._advance(scored, outcome)
+        return self._advance(call, scored, outcome)
 
-    def _advance(self, scored: Scored, outcome: Outcome) -> Rejected | None:
-        before = self.calls.get(scored.call_id)
+    def _advance(self, before: Conversation | None, scored: Scored, outcome: Outcome) -> Rejected | None:
         if before is not None and before.status == "closed":
             return Rejected("call_ended", "the call's summary has been published")
-        after = advance(before, scored)
-        alerts = judge(before, after, scored)
-        outcome.alerts += alerts
-        self._store(noted(after, alerts), outcome)
+        if (text := self.mask(scored.text)) != scored.text:
+            scored = replace(scored, text=text)
+        self._follow(follow(before, advance(before, scored), scored, self.rules), outcome)
         return None
 
     def tick(self, clocks: dict[str, int], outcome: Outcome) -> None:
@@ -249,51 +245,49 @@ class Calls:
 
     def next_due(self) -> dict[str, int]:
         """The earliest due time of each lane that has one; it may turn out to be stale."""
-        return {lane: timers[0][0] for lane, timers in self.timers.items() if timers}
+        return self.timers.earliest()
+
+    def _follow(self, judgement: Judgement, outcome: Outcome) -> None:
+        outcome.alerts += judgement.alerts
+        self._store(judgement.call, outcome)
 
     def _store(self, call: Conversation, outcome: Outcome) -> None:
         self.calls[call.call_id] = outcome.changed[call.call_id] = call
         self._schedule(call)
 
     def _schedule(self, call: Timing) -> None:
-        """One timer a call and lane is enough while it is not late: a call whose due time has moved on is put back then."""
-        due, place = call.due(self.limits), (call.lane, call.call_id)
-        if place not in self.scheduled or due < self.scheduled[place]:
-            self.scheduled[place] = due
-            heapq.heappush(self.timers.setdefault(call.lane, []), (due, call.call_id))
+        self.timers.put(call.lane, call.call_id, call.due(self.limits))
 
     def _fire(self, lane: str, clock: int, outcome: Outcome) -> None:
-        timers, judged_to = self.timers.get(lane, []), self.lanes.get(lane, NOWHERE).offset
-        while timers and timers[0][0] <= clock:
-            timer, call_id = heapq.heappop(timers)
-            if self.scheduled.get((lane, call_id)) != timer:
-                continue  # replaced by an earlier one
-            del self.scheduled[lane, call_id]
+        judged_to = self.lanes.get(lane, NOWHERE).offset
+        for call_id in self.timers.due(lane, clock):
             call = self.calls.get(call_id)
             if call is None or call.lane != lane or call.positions.get(lane, -1) > judged_to:
                 continue  # gone, moved to another lane, or stored before a crash ahead of the log that is now read again
-            if call.due(self.limits) <= clock:
-                self._due(call, call.due(self.limits), outcome)
-            else:
+            call = self._taken(call, outcome)
+            if call.due(self.limits) > clock:
                 self._schedule(call)
+            elif call.rules_due is not None and call.rules_due < call.closes(self.limits):
+                self._follow(due(call, self.rules), outcome)
+            else:
+                self._close(call, call.closes(self.limits), outcome)
 
-    def _due(self, call: Conversation, due: int, outcome: Outcome) -> None:
+    def _close(self, call: Conversation, at: int, outcome: Outcome) -> None:
+        """What is over becomes a marker, a marker goes."""
         if call.status == "closed":
             del self.calls[call.call_id]
             outcome.changed[call.call_id] = None
             return
-        alerts = resolve_all(call, call.at_ms)
-        outcome.alerts += alerts
-        call = noted(call, alerts)
-        outcome.summaries.append(summarise(call))
-        marker = replace(call, status="closed", clock=due, recent=(), seen=(), voices={}, episodes=(), attributes={})
-        self._store(marker, outcome)
+        judgement = resolve_all(call, call.at_ms)
+        outcome.alerts += judgement.alerts
+        outcome.summaries.append(summarise(judgement.call))
+        self._store(closed(call, at), outcome)
 
 
-def judged(scored: Iterable[Scored], limits: Limits) -> Outcome:
+def judged(scored: Iterable[Scored], limits: Limits, rules: RuleSet | None = None) -> Outcome:
     """All that judging these segments gives, in their order, every call closed at the end: what a worker must have
     published once it has read them and every due time has passed."""
-    calls, outcome = Calls(limits, partitions=1), Outcome()
+    calls, outcome = Calls(limits, partitions=1, rules=rules), Outcome()
     for segment in scored:
         calls.judge(segment, outcome)
     calls.tick(dict.fromkeys(calls.timers, 1 << 62), outcome)

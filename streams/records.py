@@ -18,6 +18,7 @@ Severity = Literal["info", "warning", "critical"]
 AlertEvent = Literal["open", "update", "escalate", "acknowledge", "resolve"]
 AlertStatus = Literal["open", "acknowledged", "resolved"]
 AtSource = Literal["call", "record"]
+Band = Literal["worsening", "steady", "improving"]
 Scalar = str | int | float | bool | None
 
 # What is read from a topic is held to these, so that no arithmetic on it can overflow.
@@ -179,7 +180,7 @@ class Alert:
     severity: Severity
     call_id: str
     at_ms: int
-    at: datetime
+    at: Time
     at_source: AtSource
     reason: str
     evidence: tuple[Evidence, ...] = ()
@@ -200,7 +201,8 @@ class Quarter:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpeakerSummary:
-    """One speaker over the whole call. `score` and `trend` (last filled quarter less the first) are on the -5..5 scale."""
+    """One speaker over the whole call. `score` and `trend` (last filled quarter less the first) are on the -5..5 scale;
+    `measures` are those of streams.measures by name, `direction` says where the last turns went."""
 
     segments: int
     negative: int
@@ -210,6 +212,8 @@ class SpeakerSummary:
     trend: float | None
     quarters: tuple[Quarter, ...]
     talk_ms: int
+    measures: Mapping[str, float] = field(default_factory=dict)
+    direction: Band | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,12 +226,13 @@ class RaisedAlert:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
-    """A call that is over: `ended_by` its end event or a silence; `reason` is the end event's own word."""
+    """A call that is over: `ended_by` its end event or a silence; `reason` is the end event's own word; `measures` are those
+    of the call as a whole by name."""
 
     call_id: str
     channel: str
-    started_at: datetime
-    ended_at: datetime
+    started_at: Time
+    ended_at: Time
     at_source: AtSource
     ended_by: Literal["end", "silence"]
     reason: str | None
@@ -237,4 +242,5 @@ class Summary:
     overlap_ms: int
     alerts: tuple[RaisedAlert, ...]
     attributes: Mapping[str, Scalar]
+    measures: Mapping[str, float] = field(default_factory=dict)
     schema: str = "callpulse.summary.v1"

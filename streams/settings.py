@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from streams.conversation import Limits
 from streams.errors import SettingsError
 from streams.pipeline import Policy
 from streams.records import SPEAKERS
+from streams.redact import Mask, hidden, kept, prepare, redact
 
 FOREVER = 1e9  # seconds, or days: more is a typing error (so are nan and inf)
 PROTOCOLS = ("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL")
@@ -63,6 +65,10 @@ class Settings:
     cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")
     score_speakers: str = _setting("customer,unknown", "speakers whose segments are scored, comma-separated")
     score_partials: bool = _setting(False, "score partial segments, too")
+    redact: bool = _setting(False, "mask numbers and e-mail addresses in all that is published (extra: callpulse[redact])")
+    text: bool = _setting(True, "publish what was said; without it no text leaves the worker")
+    rules: str = _setting("", "rules file, or folder of *.yaml; without: the three of the library that are on by default")
+    rules_poll_s: float = _setting(3.0, "seconds between two looks whether the rules have changed")
     grace_s: float = _setting(60.0, "seconds after a call's end event until its summary")
     voice_silence_s: float = _setting(900.0, "seconds of silence after which a voice call without an end event is over")
     chat_silence_s: float = _setting(86400.0, "the same for a chat")
@@ -92,6 +98,7 @@ class Settings:
             "score_speakers": set(self.score_speakers.split(",")) <= {*SPEAKERS, ""},
             "rejected_days": 0 < self.rejected_days < FOREVER,
             "threads": self.threads >= 0,
+            "rules_poll_s": 0 < self.rules_poll_s < FOREVER,
             "grace_s": 0 <= self.grace_s < FOREVER,
             "voice_silence_s": 0 < self.voice_silence_s < FOREVER,
             "chat_silence_s": 0 < self.chat_silence_s < FOREVER,
@@ -124,8 +131,22 @@ class Settings:
         )
 
     @property
+    def rules_path(self) -> Path | None:
+        return Path(self.rules) if self.rules else None
+
+    @property
     def policy(self) -> Policy:
         return Policy(frozenset(filter(None, self.score_speakers.split(","))), self.score_partials)
+
+    @property
+    def mask(self) -> Mask:
+        """What becomes of a text once it is scored. Raises SettingsError where --redact lacks its libraries."""
+        if not self.text:
+            return hidden
+        if not self.redact:
+            return kept
+        prepare()
+        return redact
 
 
 SECURITY = tuple(f.name for f in fields(Settings) if f.name.startswith(("security_", "sasl_", "ssl_")))

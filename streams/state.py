@@ -22,6 +22,8 @@ from streams.errors import FencedError, PoisonError, TopicsError
 from streams.pipeline import Calls, Outcome
 from streams.publisher import Outgoing, Publisher, Transactions, rejected_record
 from streams.records import Alert, Record, Rejected, Summary
+from streams.rules import RuleSet
+from streams.rules import load as rules_of
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
@@ -33,11 +35,12 @@ log = logging.getLogger("callpulse.state")
 
 RETRY_S = 1.0
 STOP_S = 3.0
+BEHIND_MS = 1_000
 STEP = 500  # records read, or states taken in, before others have their turn: some milliseconds
 FETCH_BYTES = 4 << 20
 
 
-async def load(settings: Settings, partition: int, partitions: int) -> Calls:
+async def load(settings: Settings, partition: int, partitions: int, rules: RuleSet | None = None) -> Calls:
     """Reads a partition of calls.state to its end, in small steps, so that what shares the event loop goes on. Raises
     TopicsError when it was written with another number of partitions: its calls would be looked for in the wrong places."""
     place = TopicPartition(settings.topic("state"), partition)
@@ -49,7 +52,7 @@ async def load(settings: Settings, partition: int, partitions: int) -> Calls:
             f"{place.topic} was written with {positions.partitions} partitions and now has {partitions}: let the worker drain, "
             "then start afresh with a new --prefix"
         )
-    calls = Calls(settings.limits, partitions, positions=positions)
+    calls = Calls(settings.limits, partitions, positions=positions, rules=rules, mask=settings.mask)
     while newest:
         calls.load([newest.popitem()[1] for _ in range(min(STEP, len(newest)))])
         await asyncio.sleep(0)
@@ -86,7 +89,9 @@ class Judged:
     """One judged partition: its calls, loaded in the background from the assignment on, and how its effects are written.
 
     `shared` publishes where the broker has no transactions. Nothing is written after `close`, nor after the partition was
-    taken over by another worker (`lost`).
+    taken over by another worker (`lost`). `rules` may be replaced between two batches; before anything is judged by them, they
+    take over all calls that others have judged, here or before a restart: what that resolves is delivered with the batch, or
+    by `take_over`.
     """
 
     def __init__(
@@ -97,8 +102,10 @@ class Judged:
         shared: Publisher,
         clock: Callable[[], float],
         skip: frozenset[str] = frozenset(),
+        rules: RuleSet | None = None,
     ) -> None:
         self.settings, self.partition, self.clock, self.skip = settings, partition, clock, skip
+        self.rules = rules if rules is not None else rules_of(None)
         self.topic, self.rejected = topics["sentiment"], topics["rejected"]
         self.transactions = self._transactions() if settings.profile.transactions else None
         self.publisher = self.transactions or shared
@@ -118,7 +125,7 @@ class Judged:
             await self.transactions.start()
         while True:
             try:
-                return await load(self.settings, self.partition, self.topic.partitions)
+                return await load(self.settings, self.partition, self.topic.partitions, self.rules)
             except KafkaError as error:
                 if not error.retriable and not isinstance(error, KafkaTimeoutError):
                     raise
@@ -142,7 +149,7 @@ class Judged:
     async def judge(self, records: Sequence[Record]) -> Outcome:
         """Judges records of calls.sentiment in order; returns when all effects are delivered. Raises FencedError when
         another worker has taken the partition over, PoisonError at a record that the code fails on."""
-        calls, outcome = await self._calls(), Outcome()
+        calls, outcome = await self._taken()
         rejections: list[tuple[Record, Rejected]] = []
         for record in records:
             try:
@@ -165,6 +172,27 @@ class Judged:
                 raise
             raise FencedError("given up before its states were loaded") from error
 
+    @property
+    def untaken(self) -> bool:
+        """Whether calls are here, loaded, that the rules have not taken over."""
+        calls = self.loading.result() if self.loading.done() and not self.lost else None
+        return calls is not None and (bool(calls.untaken) or calls.rules.hash != self.rules.hash)
+
+    async def take_over(self) -> Outcome:
+        """Lets the rules take over what others have judged; returns when all effects are delivered. Raises FencedError."""
+        calls, outcome = await self._taken()
+        await self._write(calls, outcome, [])
+        return outcome
+
+    async def _taken(self) -> tuple[Calls, Outcome]:
+        """The calls, once the rules have taken them over, in small steps; and what that gave."""
+        calls, outcome = await self._calls(), Outcome()
+        calls.take(self.rules)
+        while calls.untaken:
+            calls.take_over(STEP, outcome)
+            await asyncio.sleep(0)
+        return calls, outcome
+
     def _judge(self, calls: Calls, record: Record, outcome: Outcome) -> Rejected | None:
         if record.place in self.skip:
             return SKIPPED
@@ -181,9 +209,10 @@ class Judged:
         """The clocks of the lanes on which something is due, if the partition is drained.
 
         A drained lane's clock is the wall's, or the highest timestamp of the lane's records plus the time since it came,
-        whichever is later: the second serves a replay, whose timestamps run ahead of the wall's.
+        whichever is later: the second serves a replay, whose timestamps run ahead of the wall's. Both stay BEHIND_MS behind, so
+        that what is on its way when something falls due comes before it, as it lies in the log.
         """
-        calls, now, clocks = await self._calls(), self.now_ms(), {}
+        calls, now, clocks = await self._calls(), self.now_ms() - BEHIND_MS, {}
         for lane, due in calls.next_due().items():
             since = now - self.seen_at.setdefault(lane, now)
             clock = max(now, calls.lanes[lane].clock + since) if lane in calls.lanes else now
@@ -193,7 +222,7 @@ class Judged:
 
     async def tick(self, clocks: dict[str, int]) -> Outcome:
         """Lets happen what is due by these clocks; returns when all effects are delivered. Raises FencedError."""
-        calls, outcome = await self._calls(), Outcome()
+        calls, outcome = await self._taken()
         calls.tick(clocks, outcome)
         await self._write(calls, outcome, [])
         return outcome

@@ -13,6 +13,7 @@ from typing import Any
 from streams.conversation import Limits
 from streams.pipeline import judged
 from streams.records import Alert, Record, Rejected, Scored, Segment, Summary
+from streams.rules import RuleSet
 from streams.wire import cloud_event, decode, decode_alert, decode_scored, decode_summary
 
 TOPICS = ("sentiment", "alerts", "summaries", "rejected")
@@ -129,11 +130,11 @@ class Tally:
         """Whether every message and the end of every call has come of what was handed over so far."""
         return self.accounted >= self.sent and len(self.over) >= len(self.keys - {None})
 
-    def report(self, limits: Limits, ended_s: float) -> Report:
-        """The counts, judged once more under these limits; `ended_s` is on the wall's clock."""
+    def report(self, limits: Limits, ended_s: float, rules: RuleSet | None = None) -> Report:
+        """The counts, judged once more under these limits and rules; `ended_s` is on the wall's clock."""
         scored = [s for _, s in self.log if s.sentiment is not None]
         delays = sorted(delay for s in scored if (delay := self._delay_ms(s)) is not None)
-        expected = self._expected(limits)
+        expected = self._expected(limits, rules)
         return Report(
             segments=self.sent,
             scored=len(scored),
@@ -159,12 +160,12 @@ class Tally:
         sent_s = self.sent_s.get((scored.call_id, scored.segment_id))
         return None if sent_s is None else (scored.scored_at.timestamp() - sent_s) * 1000
 
-    def _expected(self, limits: Limits) -> set[str]:
+    def _expected(self, limits: Limits, rules: RuleSet | None) -> set[str]:
         """The ids of the alerts that one pass over each partition of calls.sentiment gives."""
         partitions: dict[int, list[Scored]] = {}
         for partition, scored in self.log:
             partitions.setdefault(partition, []).append(scored)
-        alerts = chain.from_iterable(judged(scored, limits).alerts for scored in partitions.values())
+        alerts = chain.from_iterable(judged(scored, limits, rules).alerts for scored in partitions.values())
         return {(dict(cloud_event(alert))["ce_id"] or b"").decode() for alert in alerts}
 
 

@@ -238,7 +238,24 @@ def start_offsets(reader: Any, places: Sequence[TopicPartition], start: str) -> 
     ends = dict(reader.end_offsets(places))
     if start == "latest":
         return ends
-    at = reader.offsets_for_times(dict.fromkeys(places, _start_ms(start)))
+    return _at_time(reader, places, _start_ms(start), ends)
+
+
+def offsets_since(settings: Settings, name: str, at_ms: int) -> dict[int, int]:
+    """The first offset of each partition of a topic at or after a time (ms since 1970); the end where there is none."""
+    reader = consumer(settings)
+    try:
+        places = [TopicPartition(name, partition) for partition in sorted(reader.partitions_for_topic(name) or ())]
+        found = _at_time(reader, places, at_ms, reader.end_offsets(places))
+        return {place.partition: offset for place, offset in found.items()}
+    finally:
+        reader.close()
+
+
+def _at_time(
+    reader: Any, places: Sequence[TopicPartition], at_ms: int, ends: Mapping[TopicPartition, int]
+) -> dict[TopicPartition, int]:
+    at = reader.offsets_for_times(dict.fromkeys(places, at_ms))
     return {place: at[place].offset if at.get(place) else ends[place] for place in places}
 
 

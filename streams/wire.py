@@ -5,6 +5,7 @@ whole floats (many producers write 1200.0); nothing else is coerced. Unknown fie
 """
 
 import re
+from binascii import a2b_base64
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from itertools import starmap
@@ -12,7 +13,9 @@ from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from streams.conversation import MAX_ATTRIBUTES, Conversation, Positions, Timing, attribute_size, epoch_ms
+from streams.attributes import MAX_ATTRIBUTES, attribute_size
+from streams.conversation import Conversation, Positions, Timing, epoch_ms
+from streams.kept import Turns
 from streams.records import (
     LONGEST_MS,
     MAX_WHOLE,
@@ -28,6 +31,7 @@ from streams.records import (
     Summary,
     Time,
 )
+from streams.stored import Stored, restored, stored
 
 MAX_MESSAGE = 64 * 1024
 MAX_TEXT = 10_000
@@ -72,10 +76,10 @@ _input = msgspec.json.Decoder(_Input)
 _scored = msgspec.json.Decoder(Scored)
 _alert = msgspec.json.Decoder(Alert)
 _summary = msgspec.json.Decoder(Summary)
-_state = msgspec.json.Decoder(Conversation)
+_state = msgspec.json.Decoder(Stored, dec_hook=lambda _, value: Turns(a2b_base64(value)))
 _timing = msgspec.json.Decoder(Timing)
 _positions = msgspec.json.Decoder(Positions)
-_encode = msgspec.json.Encoder().encode
+_encode = msgspec.json.Encoder(enc_hook=lambda turns: turns.packed).encode
 
 
 def decode(value: bytes | None) -> Segment | Rejected:
@@ -194,12 +198,12 @@ def _attributes(raw: Mapping[str, Scalar]) -> dict[str, Scalar]:
 
 def encode(record: Scored | Alert | Summary | Conversation | Positions | Segment) -> bytes:
     """One JSON object, UTF-8."""
-    return _encode(record)
+    return _encode(stored(record) if isinstance(record, Conversation) else record)
 
 
 def decode_state(value: bytes) -> Conversation:
     """A state from calls.state, which only callpulse writes; raises msgspec.DecodeError for anything else."""
-    return _state.decode(value)
+    return restored(_state.decode(value))
 
 
 def decode_timing(value: bytes) -> Timing:
@@ -222,6 +226,11 @@ def decode_summary(value: bytes) -> Summary:
     return _summary.decode(value)
 
 
+def schema_id(schema: str) -> str:
+    """The `$id` of the JSON Schema that `streams.contract` makes for what names this schema."""
+    return f"urn:callpulse:schema:{schema}"
+
+
 def cloud_event(record: Alert | Summary) -> list[Header]:
     """The CloudEvents 1.0 binary binding for Kafka; `ce_id` is what consumers de-duplicate by."""
     if isinstance(record, Alert):
@@ -235,7 +244,7 @@ def cloud_event(record: Alert | Summary) -> list[Header]:
         "ce_source": "callpulse",
         "ce_subject": record.call_id,
         "ce_time": at.isoformat().replace("+00:00", "Z"),
-        "ce_dataschema": f"urn:callpulse:schema:{record.schema}",
+        "ce_dataschema": schema_id(record.schema),
         "content-type": "application/json",
     }
     return [(name, value.encode()) for name, value in fields.items()]

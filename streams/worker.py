@@ -30,6 +30,7 @@ from streams.backlog import Backlog
 from streams.delivery import Lane
 from streams.health import Progress, health
 from streams.publisher import Publisher
+from streams.reload import Rules
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
@@ -235,13 +236,14 @@ def judge_app(context: Context, web: bool) -> Role:
 
 
 def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
-    """/healthz, 503 when nothing has moved for long though there is something to do; /readyz, 503 until every agent has its
-    share of the partitions and their states (the model was warm before)."""
+    """/healthz, 503 when nothing has moved for long though there is something to do, with the rules in force; /readyz, 503
+    until every agent has its share of the partitions and their states (the model was warm before)."""
 
     @app.page("/healthz")
     async def healthz(web: Any, _request: Any) -> Any:
         progress = {role.name: role.progress for role in roles}
-        alive, said = health(progress, context.settings.stall_s, time.monotonic())
+        rules = context.rules.status() if "judge" in progress else None
+        alive, said = health(progress, context.settings.stall_s, time.monotonic(), rules)
         return web.json(said, status=200 if alive else 503)
 
     @app.page("/readyz")
@@ -250,12 +252,20 @@ def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
         return web.json({"status": "not ready" if waiting else "ready", "waiting_for": waiting}, status=503 if waiting else 200)
 
 
-def run(settings: Settings, found: Mapping[str, Found], scorer: Scorer | None, judge: bool, skip: Iterable[str] = ()) -> int:
+def run(
+    settings: Settings,
+    found: Mapping[str, Found],
+    scorer: Scorer | None,
+    judge: bool,
+    skip: Iterable[str] = (),
+    rules: Rules | None = None,
+) -> int:
     """Runs the scorer (when one is given) and the judge until a signal or a failure. Returns the exit code: 0 after SIGTERM,
-    130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected."""
+    130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected.
+    `rules` None: those that are on by default."""
     if scorer is not None:
         scorer.score(["warm up"])
-    return uvloop.run(_run(Context(settings, found, frozenset(skip)), scorer, judge))
+    return uvloop.run(_run(Context(settings, found, frozenset(skip), rules=rules or Rules()), scorer, judge))
 
 
 async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:
@@ -265,6 +275,7 @@ async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:
     with _signals(context.stop) as received:
         tasks = [asyncio.create_task(_supervised(role, context)) for role in roles]
         tasks += [asyncio.create_task(_report(context, roles)), asyncio.create_task(_watch(context, roles))]
+        tasks += [asyncio.create_task(_reread(context))] if judge else []
         await context.stop.wait()
     for task in tasks:
         task.cancel()
@@ -307,6 +318,15 @@ async def _watch(context: Context, roles: Sequence[Role]) -> None:
         await asyncio.sleep(min(WATCH_S, context.settings.stall_s / 4))
         for role in roles:
             await role.watch(context)
+
+
+async def _reread(context: Context) -> None:
+    """Looks whether the rules have changed, for as long as the worker runs."""
+    log.info("%s in force", context.rules.in_force)
+    try:
+        await context.rules.watch(context.settings.rules_poll_s)
+    except Exception as error:
+        context.failed(error, [])
 
 
 async def _report(context: Context, roles: Sequence[Role]) -> None:

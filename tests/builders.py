@@ -3,11 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timezone
+from textwrap import dedent
 from typing import Any
 
 from models.sentiment import decide
 from streams.conversation import Conversation, advance
 from streams.records import Model, Scored, Sentiment, Source
+from streams.rules import RuleSet, read, rule_set
 
 T0 = 1_700_000_000_000  # when record 0 arrived, ms since 1970
 NOW = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
@@ -51,3 +53,17 @@ def folded(turns: Iterable[Scored]) -> Conversation:
         call = advance(call, turn)
     assert call is not None
     return call
+
+
+def ruleset(text: str) -> RuleSet:
+    """The rules of this YAML, which has nothing wrong."""
+    found, faults = read(dedent(text), "test.yaml")
+    assert not faults, "\n".join(map(str, faults))
+    return rule_set(found)
+
+
+def rule(when: str, **more: str) -> RuleSet:
+    """One rule, named r, with this condition; `more` are other keys of it (lasting for `for`), in YAML's flow style."""
+    given = {"severity": "warning", "reason": "It holds.", "cooldown": "0s"} | more
+    lines = [f"{'for' if name == 'lasting' else name}: {value}" for name, value in given.items()]
+    return ruleset("rules:\n  - name: r\n    when: " + when + "".join(f"\n    {line}" for line in lines))

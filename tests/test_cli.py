@@ -13,6 +13,7 @@ import click
 import pytest
 
 from streams import __version__, cli
+from streams.rules import load
 from streams.settings import Settings, flag, from_mapping, listed, variable
 
 CALLS = Path(cli.__file__).parent / "calls"
@@ -36,6 +37,10 @@ OTHER = {
     "cached_texts": "0",
     "score_speakers": "customer",
     "score_partials": "True",
+    "redact": "True",
+    "text": "False",
+    "rules": "rules.yaml",
+    "rules_poll_s": "7.5",
     "grace_s": "1.5",
     "voice_silence_s": "60",
     "chat_silence_s": "61",
@@ -134,8 +139,8 @@ def given(capture: list[Settings]) -> click.Command:
 
 def test_every_setting_can_be_given_by_flag_and_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(OTHER) == {f.name for f in fields(Settings)}
-    switches = {"create_topics", "score_partials"}
-    flags = [part for name, text in OTHER.items() for part in ([flag(name)] if name in switches else [flag(name), text])]
+    switches = {name: [flag(name)] for name in ("create_topics", "score_partials", "redact")} | {"text": ["--no-text"]}
+    flags = [part for name, text in OTHER.items() for part in switches.get(name, [flag(name), text])]
     got: list[Settings] = []
     given(got).main(flags, standalone_mode=False)
     for name, text in OTHER.items():
@@ -321,12 +326,21 @@ def test_what_would_be_rejected_is_exit_code_1_and_told_without_what_was_said(
         assert done.out.splitlines()[-1] == "4 messages of 1 calls, 3 would be rejected"
 
 
+def test_contract_prints_a_document_by_its_name(call: Call) -> None:
+    assert json.loads(call("contract").out)["asyncapi"] == "3.0.0"
+    assert json.loads(call("contract", "callpulse.alert.v1").out)["$id"] == "urn:callpulse:schema:callpulse.alert.v1"
+    done = call("contract", "callpulse.alert.v2")
+    assert (done.code, done.out) == (2, "")
+    assert "callpulse.alert.v1" in done.err
+
+
 def test_doctor_without_a_broker_is_exit_code_1_and_still_looks_at_the_model(call: Call) -> None:
     done = call("doctor", "--json", "--model", "lexicon", "--bootstrap-servers", NOBODY)
     checks = [json.loads(line) for line in done.out.splitlines()]
     assert (done.code, done.err) == (1, "")
     states = {check["name"]: check["state"] for check in checks}
-    assert states == {"security": "ok", "broker": "failed", "topics": "skipped", "delivery": "skipped", "model": "ok"}
+    skipped = {"topics": "skipped", "delivery": "skipped"}
+    assert states == {"security": "ok", "broker": "failed", **skipped, "rules": "ok", "model": "ok"}
     assert "CALLPULSE_BOOTSTRAP_SERVERS" in checks[1]["detail"]
 
 
@@ -336,6 +350,20 @@ def test_doctor_tells_what_is_wrong_with_the_model(call: Call, tmp_path: Path) -
     assert done.code == 1
     assert model.startswith("failed  model     ")
     assert str(tmp_path) in model
+
+
+def test_doctor_tells_the_hash_of_the_rules_or_what_is_wrong_with_them(call: Call, tmp_path: Path) -> None:
+    path = tmp_path / "rules.yaml"
+
+    def looked(*more: str) -> str:
+        done = call("doctor", "--model", "lexicon", "--rules", str(path), *more, CALLPULSE_BOOTSTRAP_SERVERS=NOBODY)
+        return next(line for line in done.out.splitlines() if line.split()[1:2] == ["rules"])
+
+    path.write_text("rules:\n  - {name: r, severity: info, reason: r, when: {words: refund}}\n")
+    assert looked().startswith(f"ok      rules     hash {load(path).hash}, 1 in {path}")
+    assert looked("--no-text").startswith("failed  rules     --no-text: r would never hold")
+    path.write_text("rules: 7\n")
+    assert looked().startswith(f"failed  rules     {path}:1: `rules` needs a list")
 
 
 @pytest.mark.parametrize("arguments", [[], ["worker", "--help"]])

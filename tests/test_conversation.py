@@ -11,23 +11,17 @@ from builders import NOW, T0, event, folded, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.alerts import EPISODES
+from streams.attributes import MAX_ATTRIBUTES
 from streams.conversation import (
-    BINS,
-    MAX_ATTRIBUTES,
     Conversation,
-    Episode,
     Limits,
-    Timeline,
-    Voice,
     advance,
     epoch_ms,
 )
-from streams.records import LONGEST_MS, SPEAKERS, Label, Scored, Source
-from streams.rules import SUSTAINED
+from streams.course import Voice
+from streams.episodes import EPISODES, Episode
+from streams.records import LONGEST_MS, SPEAKERS, Scored, Source
 from streams.wire import encode
-
-LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 
 
 def test_counts_mean_ewma_and_streak_by_hand() -> None:
@@ -38,7 +32,7 @@ def test_counts_mean_ewma_and_streak_by_hand() -> None:
     assert customer.mean == pytest.approx((-0.8 + 0.5 + 0.9 + 0.6) / 4)
     # from 0 by s' = 0.7 s + 0.3 x: -0.24, -0.018, 0.2574, 0.36018
     assert customer.ewma == pytest.approx(0.36018)
-    assert (customer.streak_label, customer.streak) == ("positive", 2)
+    assert (customer.mood.streak_label, customer.mood.streak) == ("positive", 2)
     assert (customer.talk_ms, customer.end_ms, call.at_ms) == (20_000, 44_000, 44_000)
     assert [turn.segment_id for turn in call.recent] == ["s0", "s2", "s3", "s4"]
 
@@ -164,40 +158,6 @@ def test_only_the_first_end_opens_the_grace() -> None:
     assert call.customer.segments == 2, "the last transcripts come after the hang-up"
 
 
-turns = st.lists(st.tuples(st.integers(0, 10 * 24 * 3600 * 1000), st.sampled_from(LABELS)), min_size=1, max_size=60)
-
-
-@given(turns)
-def test_the_timeline_keeps_every_turn_in_its_bin_however_wide_the_bins_get(said: list[tuple[int, Label]]) -> None:
-    timeline = Timeline()
-    for end_ms, label in said:
-        timeline = timeline.add(end_ms, label)
-    width, last = timeline.width_ms, max(end_ms for end_ms, _ in said)
-    doublings = width // 1_000
-    assert width == doublings * 1_000
-    assert doublings & (doublings - 1) == 0
-    assert last // width < BINS <= last // (width // 2) or (width == 1_000 and last // width < BINS)
-    expected = [
-        tuple(sum((e // width, s) == (i, label) for e, s in said) for label in LABELS) for i in range(last // width + 1)
-    ]
-    assert list(timeline.bins) == expected
-
-
-@given(turns)
-def test_a_timelines_scores_by_quarter_are_within_the_scale_and_the_whole_is_the_balance(
-    said: list[tuple[int, Label]],
-) -> None:
-    timeline = Timeline()
-    for end_ms, label in said:
-        timeline = timeline.add(end_ms, label)
-    end_ms = max(e for e, _ in said)
-    balance = sum((s == "positive") - (s == "negative") for _, s in said)
-    assert timeline.score(0, end_ms, last=True) == round(5 * balance / len(said), 2)
-    quarters = [timeline.score(end_ms * i / 4, end_ms * (i + 1) / 4, last=i == 3) for i in range(4)]
-    assert all(q is None or -5 <= q <= 5 for q in quarters)
-    assert any(q is not None for q in quarters)
-
-
 def hard_call(letters: str, count: int) -> list[Scored]:
     """As big as a call can be: everybody is scored, every id and text at its limit, attributes ever new."""
     rng = random.Random(count)
@@ -228,7 +188,10 @@ def test_the_state_stays_bounded_whatever_a_call_brings(letters: str) -> None:
         sizes.append(len(encode(call)))
     assert call is not None
     rng = random.Random(1)
-    alerts = [Episode(rng.randbytes(16).hex(), SUSTAINED, "critical", 99, n, n + 1, n < 15) for n in range(EPISODES)]
+    alerts = [
+        Episode(rng.randbytes(16).hex(), "sustained_negative", 2, "critical", 99, n, n + 1, n < 4, 9, "a1b2c3")
+        for n in range(EPISODES)
+    ]
     largest = encode(replace(call, episodes=tuple(alerts)))
     assert len(largest) < 36 * 1024
     assert len(zlib.compress(largest)) < 9 * 1024

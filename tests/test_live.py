@@ -12,7 +12,7 @@ from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
 from streams.live import ALERTS, BLOCKS, LABELS, SPARKS, Board, View, calls_table, clock, line, screen, spark
-from streams.records import Alert, Evidence, RuleRef, SpeakerSummary, Summary
+from streams.records import Alert, Band, Evidence, RuleRef, SpeakerSummary, Summary
 
 AT = datetime(2026, 1, 31, 9, 30, tzinfo=timezone.utc)
 HANGUL = "아니 이게 벌써 열흘째예요 진짜 너무하시네 지금 장난하세요 책임자 바꿔 주세요 빨리 좀 해 주세요"
@@ -197,3 +197,12 @@ def test_on_a_terminal_the_board_is_redrawn_in_place() -> None:
     assert "\x1b[1A" in text
     assert "begin  12 s" in text
     assert text.rindex("second") > text.rindex("first")
+
+
+@pytest.mark.parametrize(
+    ("direction", "said"),
+    [("worsening", "-5 to 5 and worsening;"), ("steady", "-5 to 5;"), ("improving", "-5 to 5 and improving;")],
+)
+def test_the_end_of_a_call_says_where_the_customers_mood_went(direction: Band, said: str) -> None:
+    speakers = {name: replace(speaker, direction=direction) for name, speaker in summary().speakers.items()}
+    assert said in line(Board(), summary(speakers=speakers))

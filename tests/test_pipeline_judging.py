@@ -6,13 +6,14 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from builders import T0, event, scored
+from builders import T0, event, rule, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.conversation import DAY_MS, EPOCH, Limits, Position
-from streams.pipeline import AHEAD_MS, Calls, Outcome, judged
+from streams.pipeline import Calls, Outcome, judged
 from streams.records import Rejected, Scored, Source
+from streams.timers import AHEAD_MS
 from streams.wire import decode_scored, decode_state, encode
 
 GRACE, SILENCE = Limits().grace_ms, Limits().voice_silence_ms
@@ -87,6 +88,8 @@ def test_a_closed_calls_marker_is_removed_a_day_later() -> None:
 def test_a_call_that_spoke_again_is_not_closed_by_its_old_timer() -> None:
     calls, outcome = judging(scored(0), scored(1, timestamp=T0 + SILENCE - 1), other(2, SILENCE + 5))
     assert outcome.summaries == []
+    assert calls.calls["call-1"].due(Limits()) == T0 + SILENCE - 1 + 45_000, "the rules want to look first"
+    calls.tick({"topic:0": T0 + 2 * SILENCE - 2}, outcome)
     assert calls.next_due() == {"topic:0": T0 + 2 * SILENCE - 1}
     calls.tick({"topic:0": T0 + 2 * SILENCE - 1}, outcome)
     assert [summary.call_id for summary in outcome.summaries] == ["call-1"]
@@ -126,6 +129,7 @@ def test_open_alerts_resolve_before_the_summary_tells_of_them() -> None:
 def test_one_lanes_clock_does_not_fire_anothers_timers() -> None:
     calls, outcome = judging(event(0, "end", lane=0), other(0, 10 * DAY_MS, lane=1))
     assert outcome.summaries == []
+    calls.tick({"topic:1": T0 + 10 * DAY_MS + SILENCE - 1}, outcome)
     assert calls.next_due() == {"topic:0": T0 + GRACE, "topic:1": T0 + 10 * DAY_MS + SILENCE}
     judging(other(1, GRACE, lane=0), calls=calls)
     assert calls.calls["call-1"].status == "closed"
@@ -142,6 +146,44 @@ def test_a_clock_never_goes_back() -> None:
     calls, outcome = judging(event(0, "end"), other(1, GRACE - 1), other(2, -DAY_MS))
     assert calls.lanes["topic:0"] == Position(2, T0 + GRACE - 1)
     assert [summary.call_id for summary in outcome.summaries] == []
+
+
+def test_a_silence_is_told_by_the_clock_of_its_lane_and_stored() -> None:
+    calls, outcome = judging(scored(0), other(1, 44_999))
+    assert outcome.alerts == []
+    _, outcome = judging(other(2, 45_000), calls=calls)
+    (alert,) = outcome.alerts
+    assert (alert.rule.name, alert.event, alert.call_id, alert.at_ms) == ("long_silence", "open", "call-1", 49_000)
+    call = outcome.changed["call-1"]
+    assert call is not None
+    assert call == decode_state(encode(call))
+    assert call.rules_due == T0 + 105_000
+    calls.tick({"topic:0": T0 + 105_000}, outcome)
+    assert [(a.event, a.severity) for a in outcome.alerts if a.call_id == "call-1"][1:] == [("escalate", "warning")]
+
+
+def test_rules_that_are_given_judge_and_loaded_states_have_the_rules_due_times() -> None:
+    rules = rule("{silence: 10s}")
+    calls = Calls(Limits(), 1, rules=rules)
+    judging(scored(0), calls=calls)
+    loaded, outcome = Calls(Limits(), 1, positions=calls.positions, rules=rules), Outcome()
+    loaded.load(encode(call) for call in calls.calls.values())
+    assert loaded.next_due() == {"topic:0": T0 + 10_000}
+    loaded.tick({"topic:0": T0 + SILENCE}, outcome)
+    assert [(a.event, a.at_ms, a.reason) for a in outcome.alerts] == [
+        ("open", 14_000, "It holds."), ("resolve", 14_000, "The call is over.")
+    ]  # fmt: skip
+    assert [alert.rule for alert in outcome.summaries[0].alerts] == ["r"]
+    assert judged([scored(0)], Limits(), rules).alerts == outcome.alerts
+
+
+def test_what_is_due_of_many_calls_happens_in_the_order_of_time() -> None:
+    calls = Calls(Limits(), 1, rules=rule("{silence: 10s}"))
+    _, outcome = judging(*(scored(n, call_id=f"c{n}", timestamp=T0 + n) for n in range(5)), calls=calls)
+    calls.tick({"topic:0": T0 + SILENCE + 2}, outcome)
+    assert [(a.event, a.call_id) for a in outcome.alerts] == [
+        *(("open", f"c{n}") for n in range(5)), *(("resolve", f"c{n}") for n in range(3))
+    ]  # fmt: skip
 
 
 steps = st.tuples(st.sampled_from("abc"), st.sampled_from(("turn", "end")), st.integers(0, 500_000))
@@ -171,8 +213,7 @@ def test_timers_are_bounded_by_calls_not_by_segments(lanes: int) -> None:
         offsets[lane] += 1
         calls.judge(scored(offsets[lane], call_id=f"c{n % 3}", lane=lane, timestamp=T0 + n * 100), outcome)
     assert outcome.judged == 900
-    assert sum(map(len, calls.timers.values())) <= 3 * lanes
-    assert len(calls.scheduled) <= 3 * lanes
+    assert len(calls.timers) <= 3 * lanes
 
 
 def test_loaded_calls_have_their_due_times_and_positions_again() -> None:

@@ -120,6 +120,12 @@ def test_security_is_checked_without_reading_a_file_and_a_password_is_no_setting
     assert "swordfish" not in repr(found)
 
 
+def test_what_becomes_of_a_text_is_a_setting() -> None:
+    assert Settings().mask("010-1234-5678") == "010-1234-5678"
+    assert Settings(redact=True).mask("010-1234-5678") == "[phone]"
+    assert Settings(redact=True, text=False).mask("010-1234-5678") == Settings(text=False).mask("hello") == ""
+
+
 def test_flags_and_variables_are_named_after_the_field() -> None:
     assert (flag("batch_tokens"), variable("batch_tokens")) == ("--batch-tokens", "CALLPULSE_BATCH_TOKENS")
 

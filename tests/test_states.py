@@ -8,9 +8,10 @@ from builders import T0, event, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams import pipeline
+from streams import held
 from streams.conversation import Conversation, Limits
-from streams.pipeline import Calls, Outcome, States
+from streams.held import States
+from streams.pipeline import Calls, Outcome
 from streams.records import Scored
 from streams.wire import encode
 
@@ -26,7 +27,7 @@ names, heard = st.sampled_from("abcdef"), st.integers(0, 9)
 def test_states_are_what_a_dict_of_them_would_be(steps: list[tuple[str, str, int]]) -> None:
     states, model = States(), dict[str, Conversation]()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline, "OPEN", 2)
+        patch.setattr(held, "OPEN", 2)
         for step, name, n in steps:
             if step == "put" and name not in model:
                 states.put(name, encode(call(name, n)))
@@ -48,7 +49,7 @@ def judged(calls: Calls, turns: list[Scored]) -> Outcome:
 
 
 def test_calls_that_were_loaded_go_on_as_if_they_had_been_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "OPEN", 3)
+    monkeypatch.setattr(held, "OPEN", 3)
     turns = [scored(n, n % 3 - 1, call_id=f"c{n % 10}", timestamp=T0 + n) for n in range(200)]
     turns += [event(200 + n, "end", call_id=f"c{n}", timestamp=T0 + 200) for n in range(5)]
     here, there = Calls(Limits(), 4), Calls(Limits(), 4)

@@ -1,11 +1,15 @@
 """The summary of a call that is over."""
 
+import json
+
 import pytest
 from builders import NOW, event, folded, scored
 
 from streams.conversation import epoch_ms
+from streams.measures import MEASURES
 from streams.records import Quarter, Scored, SpeakerSummary
 from streams.summary import speaker_summary, summarise
+from streams.wire import decode_summary, encode
 
 
 def side(speaker: str, first: int, said: dict[int, float]) -> list[Scored]:
@@ -47,11 +51,12 @@ def test_an_empty_quarter_is_null_and_left_out_of_the_score() -> None:
             Quarter(75_000, 100_000, 2.5),
         ),
         talk_ms=3_000,
+        measures=speaker.measures,
     )
 
 
 def test_a_speaker_who_was_never_scored_has_counts_and_no_score() -> None:
-    speaker = speaker_summary(folded([scored(0, speaker="agent"), scored(1, speaker="agent")]).voices["agent"])
+    speaker = speaker_summary(folded([scored(0, speaker="agent"), scored(1, speaker="agent")]), "agent")
     assert (speaker.segments, speaker.talk_ms) == (2, 8_000)
     assert (speaker.score, speaker.trend, {q.score for q in speaker.quarters}) == (None, None, {None})
 
@@ -75,3 +80,26 @@ def test_it_takes_over_what_the_state_knows() -> None:
         6_000,
         0,
     )
+
+
+def test_it_has_all_that_was_measured_by_name_and_where_the_mood_went() -> None:
+    summary = summarise(folded([scored(0, speaker="bot"), *(scored(n, (n - 4) / 4) for n in range(1, 8))]))
+    customer = summary.speakers["customer"]
+    assert customer.measures.items() >= {"turns.scored": 7, "score.last": 0.75, "trend": 0.75, "shift": 1.0}.items()
+    assert customer.direction == "improving"
+    assert summary.measures.items() >= {"bot.score": 0.0, "bot.repeats": 0, "position_s": 74.0, "silence_s": 42.0}.items()
+    assert set(summary.measures) | set(customer.measures) <= set(MEASURES)
+    assert decode_summary(encode(summary)) == summary
+
+
+def test_a_customer_who_was_not_scored_does_not_show_the_measures_of_unknown_speakers() -> None:
+    speakers = summarise(folded([scored(0), scored(1, -1, speaker="unknown")])).speakers
+    assert (speakers["customer"].measures, speakers["customer"].score) == ({}, None)
+    assert speakers["unknown"].measures["score.last"] == -1
+
+
+def test_a_summary_of_the_release_before_is_read_still() -> None:
+    summary = summarise(folded([scored(0, -1)]))
+    older = json.loads(encode(summary))
+    del older["measures"], older["speakers"]["customer"]["measures"], older["speakers"]["customer"]["direction"]
+    assert decode_summary(json.dumps(older).encode()).speakers["customer"].measures == {}

@@ -23,13 +23,15 @@ from itertools import islice
 from pathlib import Path
 
 from streams import topics
-from streams.conversation import Conversation, Limits, Positions
+from streams.conversation import Conversation, Limits, Positions, closed
+from streams.kept import Turns, pack
 from streams.pipeline import Calls, Outcome
 from streams.publisher import Outgoing, Transactions
 from streams.recording import read
 from streams.records import Evidence, Model, Scored, Segment, Sentiment, Source
 from streams.settings import Settings
 from streams.state import load
+from streams.turns import Turn
 from streams.wire import POSITIONS_KEY, decode, encode
 from tests.broker.apache import apache_kafka
 
@@ -86,6 +88,10 @@ def varied(pattern: Conversation, number: int, rng: random.Random) -> Conversati
         text = " ".join(rng.choices(WORDS, k=len(turn.text.split())))
         return replace(turn, segment_id=f"{rng.getrandbits(48):x}", text=text, score=round(rng.uniform(-1, 1), 5))
 
+    def kept(turn: Turn) -> Turn:
+        score = None if turn.score is None else round(rng.uniform(-1, 1), 5)
+        return turn._replace(segment=f"{rng.getrandbits(48):012x}", score=score)
+
     return replace(
         pattern,
         call_id=call_id(number),
@@ -94,6 +100,7 @@ def varied(pattern: Conversation, number: int, rng: random.Random) -> Conversati
         lane=lane,
         positions={lane: rng.randrange(10**7)},
         seen=tuple(f"{rng.getrandbits(48):012x}" for _ in pattern.seen),
+        turns=Turns(b"".join(pack(kept(turn)) for turn in pattern.turns)),
         recent=tuple(map(turned, pattern.recent)),
     )
 
@@ -107,7 +114,7 @@ def written(calls: int, tail: int) -> Iterator[Stored]:
     """What lies on calls.state, oldest first: see above. Of this `calls` live and a tenth as many closed ones are left."""
     rng = random.Random(1)
     made = patterns(rng)
-    marker = replace(made[0], status="closed", recent=(), seen=(), voices={}, episodes=(), attributes={})
+    marker = closed(made[0], made[0].clock)
     ended = range(calls, calls + calls * 3 // 20)
 
     def state(number: int) -> Stored:

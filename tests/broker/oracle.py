@@ -13,6 +13,7 @@ from models.sentiment import Scorer
 from streams.conversation import EPOCH
 from streams.pipeline import Calls, Outcome, score
 from streams.records import Record, Rejected, Scored
+from streams.rules import load
 from streams.settings import Settings
 from streams.topics import Found
 from streams.wire import POSITIONS_KEY, cloud_event, decode_scored, encode, partition_of
@@ -105,7 +106,7 @@ class Due:
         self.rejected: set[Key] = set()
         self.ignored: list[Key] = []
         for partition, first in enumerate(log):
-            calls = Calls(left.settings.limits, len(log))
+            calls = Calls(left.settings.limits, len(log), rules=load(left.settings.rules_path))
             for key, (record, scored) in first.items():
                 self._judge(calls, key, record, scored)
             outcome = Outcome()

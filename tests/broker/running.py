@@ -20,6 +20,7 @@ from streams import security, topics
 from streams.conversation import Positions
 from streams.pipeline import Calls, Outcome
 from streams.records import Alert, Record, Scored, Summary
+from streams.rules import load
 from streams.settings import KEY_PASSWORD, SASL_PASSWORD, Settings, listed, variable
 from streams.wire import POSITIONS_KEY, cloud_event, decode_positions, decode_scored, encode
 
@@ -193,7 +194,7 @@ class Topics:
         """What the pure pipeline makes of calls.sentiment, when everything has happened that is due by now."""
         outcome, partitions = Outcome(), []
         for scored in self.scored:
-            calls = Calls(self.settings.limits, len(self.scored))
+            calls = Calls(self.settings.limits, len(self.scored), rules=load(self.settings.rules_path))
             for segment in scored:
                 calls.judge(segment, outcome)
             calls.tick(dict.fromkeys(calls.timers, now_ms()), outcome)

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 import pytest
 from kafka import KafkaProducer
 
-from streams import cli
+from streams import alerts_cli, cli
 from streams.records import Alert, Evidence, RuleRef
 from streams.settings import variable
 from streams.wire import encode
@@ -77,7 +77,7 @@ def test_doctor_wants_topics_and_is_content_when_they_are_there(run: Run, prefix
     run("topics", "create")
     code, lines = run("doctor", "--model", "lexicon")
     assert code == 0
-    names = ("security", "broker", "topics", "delivery", "model")
+    names = ("security", "broker", "topics", "delivery", "rules", "model")
     assert [line.split()[:2] for line in lines] == [["ok", name] for name in names]
 
 
@@ -92,6 +92,44 @@ def test_alerts_are_printed_once_with_their_evidence(run: Run, cluster: Cluster,
         "09:30:00 resolve  warning  sharp_drop  c-1 at 1:01: The customer has recovered.",
     ]
     assert run("alerts", "--json") == (0, [encode(ALERT).decode(), encode(RESOLVED).decode()])
+
+
+def test_alerts_are_filtered_and_found_ones_are_an_exit_code(run: Run, cluster: Cluster, prefix: str) -> None:
+    run("topics", "create")
+    assert run("alerts", "--fail-on", "info") == (0, [])
+    grave = replace(ALERT, alert_id="b" * 32, severity="critical", call_id="c-2")
+    send(cluster, prefix + "alerts", *map(encode, (ALERT, RESOLVED, grave)))
+    for filters, shown in (
+        ("--severity critical", [grave]),
+        ("--rule sharp* --call c-1", [ALERT, RESOLVED]),
+        ("--event resolve --event update", [RESOLVED]),
+        ("--rule other", []),
+        ("--since 1h", [ALERT, RESOLVED, grave]),
+        ("--since 2100-01-01T00:00:00Z", []),
+    ):
+        for asked, code in (("", 0), ("--fail-on info", 3 if shown else 0), ("--fail-on critical", 3 if grave in shown else 0)):
+            found = run("alerts", "--json", *filters.split(), *asked.split())
+            assert found == (code, [encode(alert).decode() for alert in shown]), (filters, asked)
+
+
+def test_following_ends_with_the_first_that_was_asked_for(run: Run, cluster: Cluster, prefix: str) -> None:
+    run("topics", "create")
+    send(cluster, prefix + "alerts", *map(encode, (ALERT, replace(RESOLVED, severity="critical"), RESOLVED)))
+    code, lines = run("alerts", "--follow", "--fail-on", "critical", "--json")
+    assert (code, len(lines)) == (3, 2)
+
+
+@pytest.mark.parametrize(("colour", "given"), [(True, {}), (False, {"NO_COLOR": "1"})])
+def test_on_a_terminal_the_severity_has_a_colour(
+    run: Run, cluster: Cluster, prefix: str, monkeypatch: pytest.MonkeyPatch, colour: bool, given: dict[str, str]
+) -> None:
+    run("topics", "create")
+    send(cluster, prefix + "alerts", encode(ALERT))
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(alerts_cli.sys.stdout, "isatty", lambda: True)
+    assert ("\x1b[33m" in run("alerts")[1][0]) is colour
 
 
 def test_validate_reads_a_topic(run: Run, cluster: Cluster, prefix: str) -> None:

@@ -17,6 +17,7 @@ import pytest
 from kafka import TopicPartition
 
 from streams import topics
+from streams.rules import load
 from streams.settings import Settings
 
 from .apache import free_ports
@@ -200,6 +201,7 @@ def test_a_worker_that_works_or_has_nothing_to_do_is_alive(scene: Callable[[Play
     assert notes["alive"][-1][1] == {
         "status": "ok",
         "agents": {name: {"lag": 0, "still_s": 0.0, "degraded": False} for name in ("score", "judge")},
+        "rules": {"hash": load(None).hash, "count": 3},
     }
 
 

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import uuid
 from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,7 +13,9 @@ from kafka import KafkaProducer
 
 from streams import topics
 from streams.cli import cli
+from streams.contract import INPUT, OUTPUTS
 from streams.records import Alert, RuleRef, Segment
+from streams.redact import redact
 from streams.settings import Settings
 from streams.wire import cloud_event, decode, encode
 from tests.broker.conftest import Cluster
@@ -72,6 +75,35 @@ def test_the_consumer_prints_a_repeated_alert_once(settings: Settings) -> None:
         "open warning sharp_drop c-1 It dropped.",
         "resolve warning sharp_drop c-1 It dropped.",
     ]
+
+
+def test_the_consumer_of_a_group_pages_and_goes_on_where_it_stopped(settings: Settings) -> None:
+    if settings.broker == "embedded":
+        pytest.skip("groups of the embedded broker are slow to begin")
+    grave = replace(ALERT, severity="critical", call_id="c-9")
+    producer = KafkaProducer(bootstrap_servers=settings.bootstrap_servers, batch_size=0)
+    for alert in (grave, replace(grave, sequence=2, event="resolve", status="resolved")):
+        producer.send("calls.alerts", key=b"c-9", value=encode(alert), headers=cloud_event(alert))
+    producer.flush()
+    producer.close()
+    code = block('group_id="pager"').replace("localhost:9092", settings.bootstrap_servers)
+    code = code.replace('group_id="pager"', f'group_id="pager-{uuid.uuid4().hex}", consumer_timeout_ms=8000')
+    assert run(code).splitlines()[-1:] == ["page somebody: c-9 It dropped."]
+    assert run(code) == ""
+
+
+def test_every_document_that_the_readme_names_is_printed() -> None:
+    named = set(re.findall(r"`(?:callpulse)?(\.\w+\.v1)`", README)) | {".alert.v1"}
+    assert {f"callpulse{name}" for name in named} == {INPUT, *OUTPUTS}
+
+
+def test_what_the_readme_says_of_a_masked_text_is_so() -> None:
+    shown = re.search(r"```text\n(my mobile.*?)```", README, flags=re.DOTALL)
+    assert shown is not None
+    for line in shown[1].splitlines():
+        said, masked = re.split(r" {3,}", line)
+        said, masked = said.replace(" …", " forty two forty two forty two"), masked.replace("(stays)", said)
+        assert redact(said) == masked
 
 
 def test_scoring_without_a_stream_prints_labels() -> None:
