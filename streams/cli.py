@@ -20,7 +20,7 @@ import click
 
 from models.errors import ModelError
 from models.sentiment import LABELS
-from streams import __version__, alerts_cli, logs, rules_cli
+from streams import __version__, alerts_cli, backtest_cli, logs, rules_cli
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
 from streams.records import Record
@@ -526,6 +526,7 @@ def _labels(settings: Settings) -> tuple[str, ...] | None:
 
 alerts_cli.register(cli, takes, BROKER, examples)
 cli.add_command(rules_cli.group(takes, MODEL, _load, examples))
+cli.add_command(backtest_cli.command(takes, MODEL, _load, progress, examples))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
