@@ -1,9 +1,9 @@
 """The figures of a backtest: how many alerts, how soon, how many of them right. Pure.
 
-An alert is an episode: what opens, may escalate and resolves under one id. It is right when it opens or escalates at a labelled
-turn or at most `within` turns after one; a labelled turn is found when such an alert comes, and the turns between the two are the
-delay. Turns are everybody's. Precision is the share of alerts that are right, recall the share of labelled turns that are
-found, both over the calls that are labelled.
+An alert is an episode: what opens, may escalate and resolves under one id. It is right when it opens or escalates at a
+labelled turn or at most `within` turns after one; a labelled turn is found when such an alert comes, and the turns between
+the two are the delay. Turns are everybody's. Precision is the share of alerts that are right, recall the share of labelled
+turns that are found, both over the calls that are labelled.
 """
 
 from collections import Counter
@@ -80,8 +80,8 @@ def _episode(life: Sequence[Raised]) -> Episode:
 
 @dataclass(frozen=True, slots=True)
 class Graded:
-    """One call: its alerts, which of them are right, and by labelled turn the delay (None: not found). `marked` is None where the
-    call is not labelled."""
+    """One call: its alerts, which of them are right, and by labelled turn the delay (None: not found). `marked` is None where
+    the call is not labelled."""
 
     call_id: str
     episodes: tuple[Episode, ...]

@@ -1,13 +1,13 @@
-"""What a backtest reads: recordings, whole calls with the turns at which a supervisor should be told, labels beside a recording.
+"""What a backtest reads: recordings, whole calls with the turns at which a supervisor should be told, labels of recordings.
 
 A labelled call is one JSON object a line with `call_id`, `turns` ({`speaker`, `text`}) and `alerts` ({`turn`, `reason`}), and
-may say whether it is `routine`, and its `language`. It has no times: it is spoken as a written dialogue is, every turn for as long
-as its words take (recording.spoken), the next one half a second after it.
+may say whether it is `routine`, and its `language`. It has no times: it is spoken as a written dialogue is, every turn for as
+long as its words take (recording.spoken), the next one half a second after it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice
+from itertools import chain, starmap
 
 import msgspec
 
@@ -15,8 +15,8 @@ from streams.backtest import Course
 from streams.errors import RecordingError
 from streams.grading import Marked
 from streams.recording import TOPIC, lines, read, spoken
-from streams.records import Record, Scored, Speaker
-from streams.wire import decode_scored, encode
+from streams.records import Record, Scored, Segment, Speaker
+from streams.wire import decode, decode_scored, encode
 
 
 class _Turn(msgspec.Struct):
@@ -62,16 +62,24 @@ class Opened:
 
 
 def opened(path: str) -> Opened:
-    """Raises RecordingError, here or while the records are read, with file and line."""
+    """Labelled calls, a recording of scored segments, or anything else that recording.read takes. Of a recording of several
+    topics only the one whose first segment comes first. Raises RecordingError, here or while the records are read, with file and
+    line."""
     if path != "-" and _is_labelled(path):
         calls = [*_calls(path)]
         labels = {call.call_id: Marked(tuple(sorted({a.turn for a in call.alerts})), call.routine) for call in calls}
-        records = (record for n, call in enumerate(calls) for record in _records(n, call))
-        return Opened(path, False, records, labels)
+        return Opened(path, False, chain.from_iterable(starmap(_records, enumerate(calls))), labels)
     records = read(path)
-    first = [*islice(records, 1)]
-    scored = bool(first) and isinstance(decode_scored(first[0].value), Scored)
-    return Opened(path, scored, chain(first, records))
+    before: list[Record] = []
+    for record in records:
+        before.append(record)
+        if isinstance(decode(record.value), Segment):
+            return Opened(path, isinstance(decode_scored(record.value), Scored), _of(record.topic, chain(before, records)))
+    return Opened(path, False, before)
+
+
+def _of(topic: str, records: Iterable[Record]) -> Iterator[Record]:
+    return (record for record in records if record.topic == topic)
 
 
 def _is_labelled(path: str) -> bool:
@@ -87,8 +95,11 @@ def _calls(path: str) -> Iterator[_Call]:
             call = _call.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordingError(f"{path}, line {number}: not a labelled call ({error})") from error
-        if wrong := next((alert.turn for alert in call.alerts if not 0 <= alert.turn < len(call.turns)), None):
-            raise RecordingError(f"{path}, line {number}: alerts: there is no turn {wrong}: the call has {len(call.turns)}")
+        for alert in call.alerts:
+            if not 0 <= alert.turn < len(call.turns):
+                raise RecordingError(
+                    f"{path}, line {number}: alerts: no turn {alert.turn}: the call has {len(call.turns)}, from 0"
+                )
         yield call
 
 
@@ -112,8 +123,8 @@ def labels_of(path: str) -> Labels:
             label = _label.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordingError(
-                f"{path}, line {number}: not a label ({error}); expected call_id and one of turn, segment_id and at_ms (or none, "
-                "for a call in which nobody is to be told)"
+                f"{path}, line {number}: not a label ({error}); expected call_id and one of turn, segment_id and at_ms "
+                "(none, for a call in which nobody is to be told)"
             ) from error
         found.setdefault(label.call_id, []).append(label)
     return found
