@@ -96,7 +96,7 @@ def command(
                 click.echo(line)
         return CHANGED if asked.fail_on_change and found.changes else 0
 
-    return backtest  # type: ignore[no-any-return]
+    return backtest
 
 
 def backtested(settings: Settings, asked: Asked, load: Load, progress: Progress) -> "Found":

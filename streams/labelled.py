@@ -63,8 +63,7 @@ class Opened:
 
 def opened(path: str) -> Opened:
     """Labelled calls, a recording of scored segments, or anything else that recording.read takes. Of a recording of several
-    topics only the one whose first segment comes first. Raises RecordingError, here or while the records are read, with file and
-    line."""
+    topics only the one of the first segment. Raises RecordingError, here or while the records are read, with file and line."""
     if path != "-" and _is_labelled(path):
         calls = [*_calls(path)]
         labels = {call.call_id: Marked(tuple(sorted({a.turn for a in call.alerts})), call.routine) for call in calls}

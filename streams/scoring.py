@@ -23,7 +23,7 @@ BLOCK = 256  # records: one block is judged while the next is scored
 
 
 class Log:
-    """The scored segments of files, in their order. The model is loaded once the first text is to be scored; use it as a context.
+    """The scored segments of files, in their order; use it as a context. The model is loaded when a file is to be scored.
     `rejected` counts by reason what is no segment, or could not be scored."""
 
     def __init__(self, settings: Settings, load: Callable[[Settings], Any]) -> None:
@@ -48,8 +48,10 @@ class Log:
     def _decoded(self, file: Opened) -> Iterator[tuple[int, Scored | Rejected]]:
         for record in file.records:
             scored = decode_scored(record.value)
-            known = record.partition != NO_PARTITION or isinstance(scored, Rejected)
-            yield record.partition if known else partition_of(scored.call_id, self._settings.partitions), scored
+            partition = record.partition
+            if partition == NO_PARTITION and isinstance(scored, Scored):  # values alone, as a console consumer prints them
+                partition = partition_of(scored.call_id, self._settings.partitions)
+            yield partition, scored
 
     def _scored(self, file: Opened) -> Iterator[tuple[int, Scored | Rejected]]:
         """A lane a partition of the file. Raises ScoringError when the model has failed."""
