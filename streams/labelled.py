@@ -89,16 +89,17 @@ def _is_labelled(path: str) -> bool:
 
 
 def _calls(path: str) -> Iterator[_Call]:
+    known: set[str] = set()
     for number, line in lines(path):
         try:
             call = _call.decode(line)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RecordingError(f"{path}, line {number}: not a labelled call ({error})") from error
-        for alert in call.alerts:
-            if not 0 <= alert.turn < len(call.turns):
-                raise RecordingError(
-                    f"{path}, line {number}: alerts: no turn {alert.turn}: the call has {len(call.turns)}, from 0"
-                )
+        if wrong := [f"no turn {alert.turn}" for alert in call.alerts if not 0 <= alert.turn < len(call.turns)]:
+            raise RecordingError(f"{path}, line {number}: alerts: {wrong[0]} in a call of {len(call.turns)}, counted from 0")
+        if call.call_id in known:
+            raise RecordingError(f"{path}, line {number}: there is a call {call.call_id} already")
+        known.add(call.call_id)
         yield call
 
 

@@ -23,7 +23,7 @@ BLOCK = 256  # records: one block is judged while the next is scored
 
 
 class Log:
-    """The scored segments of files, in their order; use it as a context. The model is loaded when a file is to be scored.
+    """The scored segments of files, in their order; use it as a context. The model is loaded when something is to be scored.
     `rejected` counts by reason what is no segment, or could not be scored."""
 
     def __init__(self, settings: Settings, load: Callable[[Settings], Any]) -> None:
@@ -55,14 +55,14 @@ class Log:
 
     def _scored(self, file: Opened) -> Iterator[tuple[int, Scored | Rejected]]:
         """A lane a partition of the file. Raises ScoringError when the model has failed."""
-        engine, waiting = self._started(), deque[tuple[Reading, Future[list[Result]]]]()
+        waiting = deque[tuple[Reading, Future[list[Result]]]]()
         for block in _blocks(file.records):
             reading = read(block, self._settings.policy)
-            waiting.append((reading, engine.submit(reading.texts)))
+            waiting.append((reading, self._started().submit(reading.texts)))
             if len(waiting) > 1:
-                yield from self._assembled(file, engine, *waiting.popleft())
+                yield from self._assembled(file, *waiting.popleft())
         for pair in waiting:
-            yield from self._assembled(file, engine, *pair)
+            yield from self._assembled(file, *pair)
 
     def _started(self) -> Engine:
         if self._engine is None:
@@ -70,10 +70,10 @@ class Log:
         return self._engine
 
     def _assembled(
-        self, file: Opened, engine: Engine, reading: Reading, results: "Future[list[Result]]"
+        self, file: Opened, reading: Reading, results: "Future[list[Result]]"
     ) -> Iterator[tuple[int, Scored | Rejected]]:
+        engine, scored = self._started(), results.result()
         model = Model(engine.name, engine.revision, engine.precision)
-        scored = results.result()
         stamp = Stamp(file.path, model, datetime.now(timezone.utc), self._settings.mask)
         return ((0, result) for result in assemble(reading, scored, stamp))
 
