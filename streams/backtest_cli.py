@@ -109,11 +109,12 @@ def backtested(settings: Settings, asked: Asked, load: Load, progress: Progress)
     sets = _rule_sets(settings, asked.against)
     given = labelled.labels_of(asked.labels) if asked.labels else {}
     files = [labelled.opened(path) for path in asked.files]
+    known = _in_files(files)
     with Log(settings, load) as log, progress("judged") as one:
         played = play(_counted(log.read(files), one), settings.limits, sets, settings.mask)
     if not played[0].courses:
         raise RecordingError(f"{', '.join(asked.files)}: no segment of a call; rejected: {dict(log.rejected)}")
-    marked = _in_files(files) | labelled.marked(given, played[0].courses)
+    marked = known | labelled.marked(given, played[0].courses)
     if given and not marked.keys() & given.keys():
         raise RecordingError(f"{asked.labels}: no call of these recordings is named there")
     calls = [grading.graded(one, marked, asked.within) for one in played]

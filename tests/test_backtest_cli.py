@@ -91,6 +91,13 @@ def test_what_is_scored_needs_no_model(run: Run, heard: Path, rules: dict[str, P
 
 
 @pytest.mark.usefixtures("no_model")
+def test_values_alone_are_a_recording(run: Run, heard: Path, rules: dict[str, Path], tmp_path: Path) -> None:
+    """As a console consumer prints them."""
+    (path := tmp_path / "values.jsonl").write_bytes(b"\n".join(r.value or b"" for r in recording.read(heard)))
+    assert run(path, "--rules", rules["old"]) == run(heard, "--rules", rules["old"])
+
+
+@pytest.mark.usefixtures("no_model")
 def test_figures_against_labels(run: Run, heard: Path, rules: dict[str, Path], labels: Path) -> None:
     code, out, _ = run(heard, "--rules", rules["old"], "--labels", labels, "--within", "0", "--wrong")
     assert code == 0
@@ -141,6 +148,8 @@ def test_old_against_new(run: Run, heard: Path, rules: dict[str, Path]) -> None:
     assert (code, found["changed"], found["listed"]) == (0, 0, [])
     assert found["old"] == found["new"]
     assert found["rejected"] == {"not_json": 1, "call_ended": 1}
+    _, out, _ = run(heard, "--rules", rules["old"], "--against", rules["new"])
+    assert "  + 0:14 open warning low (turn 1)" in out.splitlines()
     _, out, _ = run(heard, "--rules", rules["old"], "--against", rules["new"], "--json")
     (listed,) = json.loads(out)["listed"]
     assert [(told["event"], told["turn"]) for told in listed["come"]] == [("open", 1), ("resolve", 2)]
