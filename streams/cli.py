@@ -1,6 +1,7 @@
 """The command line: reads flags and variables, calls one function, prints, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 3 found what `alerts --fail-on` asks for, 130 interrupted.
+Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 3 found what `alerts --fail-on` or
+`backtest --fail-on-change` asks for, 130 interrupted.
 """
 
 import collections

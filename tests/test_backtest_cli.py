@@ -1,6 +1,7 @@
 """callpulse backtest: what it prints, what it lists, its exit codes, when it loads a model and when it does not."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,14 @@ from builders import event, scored
 from stages import Staged
 
 from streams import cli, recording
-from streams.labelled import opened
+from streams.labelled import labels_of, opened
 from streams.records import Record
 from streams.scoring import BLOCK, Log
 from streams.settings import Settings, listed, variable
 from streams.wire import encode
 
 CALLS = Path(cli.__file__).parent / "calls"
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 Run = Callable[..., tuple[int, str, str]]
 OLD = """
 rules:
@@ -88,6 +90,17 @@ def test_what_is_scored_needs_no_model(run: Run, heard: Path, rules: dict[str, P
         ["low", "1", "50", "1", "14", "s", "(14)", "2", "(2)"],
         ["quiet", "1", "50", "1", "26", "s", "(26)", "2", "(2)"],
     ]
+
+
+@pytest.mark.usefixtures("no_model")
+def test_the_readme_shows_what_is_printed(run: Run, heard: Path, tmp_path: Path) -> None:
+    """The form; the figures go with the checkpoint and the rules that ship. Its labels are read as they stand."""
+    (heading,) = (line for line in run(heard)[1].splitlines() if line.startswith("rules"))
+    assert " ".join(heading.split()[2:]) in " ".join(README.split())
+    (path := tmp_path / "labels.jsonl").write_text(
+        "\n".join(re.findall(r'^ +({"call_id": "c-.*})$', README, flags=re.MULTILINE))
+    )
+    assert {call_id: len(labels) for call_id, labels in labels_of(str(path)).items()} == {"c-1": 3, "c-2": 1}
 
 
 @pytest.mark.usefixtures("no_model")
