@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from builders import T0, event, rule, ruleset, scored
+from builders import NOW, T0, event, rule, ruleset, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.backtest import Placed, Played, Raised, play
-from streams.conversation import Limits
+from streams.conversation import Limits, epoch_ms
 from streams.pipeline import judged
 from streams.records import Alert, Scored
 from streams.redact import hidden
@@ -75,6 +75,23 @@ def test_a_repeat_moves_no_clock() -> None:
     """A position that is judged already is dropped whatever it says, as a worker drops it."""
     ahead = scored(0, 0.0, timestamp=T0 + 3_600_000)
     assert story(played([scored(0, 0.0), ahead, scored(1, 0.0), event(2, "end")], QUIET)) == []
+
+
+def test_a_lane_s_clock_never_goes_back() -> None:
+    """What a late record leaves overdue happens at the lane's next one, whatever time that gives, and before its turn."""
+    other = scored(0, 0.0, call_id="call-2", segment_id="x", timestamp=T0 + 100_000)
+    late, next_ = scored(1, 0.0, timestamp=T0), scored(2, 0.0, timestamp=T0 + 5_000)
+    opened = story(played([other, late, next_], QUIET))[0]
+    assert (opened[0], opened[2]) == ("open", 0)
+
+
+def test_a_time_far_ahead_counts_as_in_a_worker() -> None:
+    """For an hour after the scoring, at most: else one wrong stamp would end every call of its lane."""
+    now_ms = epoch_ms(NOW)
+    chat = [scored(n, 0.0, timestamp=now_ms + n, channel="chat") for n in (0, 2)]
+    wrong = scored(1, 0.0, call_id="call-2", segment_id="x", timestamp=now_ms + 30 * 3_600_000)
+    found = played([chat[0], wrong, chat[1]])
+    assert (found.rejected, len(found.courses["call-1"].turns)) == (0, 2)
 
 
 def test_a_producer_s_repeat_is_no_turn_and_a_partial_neither() -> None:

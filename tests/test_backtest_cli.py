@@ -1,5 +1,6 @@
 """callpulse backtest: what it prints, what it lists, its exit codes, when it loads a model and when it does not."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable
@@ -10,9 +11,10 @@ import pytest
 from builders import event, scored
 from stages import Staged
 
+from models.sentiment import LexiconScorer
 from streams import cli, recording
-from streams.labelled import labels_of, opened
-from streams.records import Record
+from streams.labelled import Opened, labels_of, opened
+from streams.records import Record, Segment
 from streams.scoring import BLOCK, Log
 from streams.settings import Settings, listed, variable
 from streams.wire import encode
@@ -233,3 +235,11 @@ def test_one_block_is_scored_while_the_one_before_is_judged(tmp_path: Path) -> N
     texts = [turn.text for turn in turns if turn.type == "segment"]
     assert texts == [line.removeprefix("Customer: ") for n, line in enumerate(said) if n != 300]
     assert {turn.source.lane for turn in turns} == {f"{path}:-1"}
+
+
+def test_no_more_is_read_than_the_model_needs() -> None:
+    taken = itertools.count()
+    records = (Record("segments", 0, n, n, None, encode(Segment(call_id="c", text="well"))) for n in taken)
+    with Log(Settings(), lambda _: LexiconScorer()) as log:
+        first = next(log.read([Opened("endless", False, records)]))
+    assert (first[0], next(taken)) == (0, 2 * BLOCK)

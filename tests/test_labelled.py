@@ -112,18 +112,21 @@ def test_what_is_no_segment_at_first_decides_nothing(tmp_path: Path) -> None:
 
 def test_labels_name_turns(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
-        {"call_id": "call-1", "turn": 2, "reason": "why"},
+        {"call_id": "call-1", "turn": 3, "reason": "why"},
         {"call_id": "call-1", "segment_id": "s0"},
+        {"call_id": "call-1", "at_ms": 14_000},
         {"call_id": "call-1", "at_ms": 14_001},
         {"call_id": "call-2", "at_ms": 99_000},
         {"call_id": "call-2", "routine": False},
         {"call_id": "call-3", "routine": True},
         {"call_id": "gone", "turn": 7},
     ]
-    turns = [scored(n, 0.0, call_id=f"call-{call}") for call, n in ((1, 0), (1, 1), (1, 2), (2, 3), (2, 4), (3, 5), (4, 6))]
+    turns = [
+        scored(n, 0.0, call_id=f"call-{call}") for call, n in ((1, 0), (1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (3, 6), (4, 7))
+    ]
     (played,) = play([(0, turn) for turn in turns], Limits(), [load(None)])
     assert marked(labels_of(lines(tmp_path / "labels.jsonl", *rows)), played.courses) == {
-        "call-1": Marked((0, 2)),
+        "call-1": Marked((0, 1, 2, 3)),
         "call-2": Marked((1,), False),
         "call-3": Marked((), True),
     }
