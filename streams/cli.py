@@ -1,6 +1,7 @@
 """The command line: reads flags and variables, calls one function, prints, and turns errors into exit codes.
 
-Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 3 found what `alerts --fail-on` asks for, 130 interrupted.
+Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 3 found what `alerts --fail-on` or
+`backtest --fail-on-change` asks for, 130 interrupted.
 """
 
 import collections
@@ -20,7 +21,7 @@ import click
 
 from models.errors import ModelError
 from models.sentiment import LABELS
-from streams import __version__, alerts_cli, logs, rules_cli
+from streams import __version__, alerts_cli, backtest_cli, logs, rules_cli
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
 from streams.records import Record
@@ -521,6 +522,7 @@ def _labels(settings: Settings) -> tuple[str, ...] | None:
 
 alerts_cli.register(cli, takes, BROKER, examples)
 cli.add_command(rules_cli.group(takes, MODEL, _load, examples))
+cli.add_command(backtest_cli.command(takes, MODEL, _load, progress, examples))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -97,18 +97,19 @@ def read(path: str | Path, base_ms: int = 0) -> Iterator[Record]:
     RecordingError, naming file and line, at the call or while the lines are read.
     """
     path = str(path)
-    lines = _lines(path)
-    first = next(lines, None)
+    every = lines(path)
+    first = next(every, None)
     if first is None:
         return iter(())
-    every = chain([first], lines)
+    every = chain([first], every)
     if not first[1].lstrip().startswith((b"{", b"[")):
         return _dialogue(every, path, base_ms)
     return _recorded(every, path) if _is_recording(first[1], path) else _segments(every, base_ms)
 
 
-def _lines(path: str) -> Iterator[Line]:
-    """The lines that are not blank; a byte order mark in front is dropped."""
+def lines(path: str) -> Iterator[Line]:
+    """The lines of a file ("-": stdin; .gz is unpacked) that are not blank; a byte order mark in front is dropped. Raises
+    RecordingError."""
     try:
         with _opened(path) as stream:
             for number, line in enumerate(stream, 1):
@@ -224,17 +225,22 @@ def _dialogue(lines: Iterable[Line], path: str, base_ms: int) -> Iterator[Record
     turns = [(number, *_turn(number, line, path)) for number, line in lines]
     name = "stdin" if path == "-" else Path(path.removesuffix(".gz")).stem
 
-    def record(offset: int, segment: Segment) -> Record:
+    numbers = [0, *(number for number, _, _ in turns), turns[-1][0] + 1]
+    said = spoken(name, [(f"s{number}", speaker, text) for number, speaker, text in turns])
+    for number, segment in zip(numbers, said, strict=True):
         at = base_ms + (segment.end_ms or segment.start_ms or 0)
-        return Record(TOPIC, NO_PARTITION, offset, at, name.encode(), encode(segment))
+        yield Record(TOPIC, NO_PARTITION, number, at, name.encode(), encode(segment))
 
-    yield record(0, Segment(call_id=name, type="start", start_ms=0))
+
+def spoken(call_id: str, turns: Iterable[tuple[str, Speaker, str]]) -> Iterator[Segment]:
+    """A call that is known by its turns (segment_id, speaker, text) alone: start, turns, end. A turn takes as long as its words
+    do, WORDS_A_SECOND or, of Hangul, SYLLABLES_A_SECOND, whoever says it; GAP_MS lie between two turns."""
+    yield Segment(call_id=call_id, type="start", start_ms=0)
     end = 0
-    for number, speaker, text in turns:
+    for segment_id, speaker, text in turns:
         start, end = end + GAP_MS, end + GAP_MS + _speaking_ms(text)
-        turn = Segment(call_id=name, segment_id=f"s{number}", speaker=speaker, text=text, start_ms=start, end_ms=end)
-        yield record(number, turn)
-    yield record(turns[-1][0] + 1, Segment(call_id=name, type="end", start_ms=end + GAP_MS))
+        yield Segment(call_id=call_id, segment_id=segment_id, speaker=speaker, text=text, start_ms=start, end_ms=end)
+    yield Segment(call_id=call_id, type="end", start_ms=end + GAP_MS)
 
 
 def _turn(number: int, line: bytes, path: str) -> tuple[Speaker, str]:
