@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from streams.conversation import Limits
-from streams.pipeline import NOWHERE, Calls, Mask, Outcome, bounded
+from streams.pipeline import NOWHERE, Calls, Outcome
 from streams.quotes import CUSTOMER_SIDE
 from streams.records import Alert, Scored, Speaker
-from streams.redact import kept
+from streams.redact import Mask, kept
 from streams.rules import RuleSet
+from streams.timers import bounded
 
 Placed = tuple[int, Scored]
 """The judged partition (of calls.sentiment) and what lies in it."""

@@ -97,18 +97,37 @@ def long_call(turns: int) -> Conversation:
     return replace(call, call_id="3f1c9a52-7c1e-4b7e-9a53-0c5f6b7a8d9e")
 
 
-NAMES = (*library(), "churn_risk_competitor", "outage_complaint", "payment_failed_twice", "agent_interrupts_customer",
-         "delivery_late_escalation", "data_privacy_request", "vip_hold_too_long", "callback_promised_not_kept")  # fmt: skip
+NAMES = (
+    *library(),
+    "churn_risk_competitor",
+    "outage_complaint",
+    "payment_failed_twice",
+    "agent_interrupts_customer",
+    "delivery_late_escalation",
+    "data_privacy_request",
+    "vip_hold_too_long",
+    "callback_promised_not_kept",
+)
 
 
 def watched(call: Conversation) -> Conversation:
     """With an open alert of each of twenty rules, updated for an hour and about to resolve, and words that were heard."""
     at_ms = call.at_ms
     episodes = tuple(
-        Episode(alert_id(call.call_id, RuleRef(name, 1), n, f"s{n}"), name, 1 + n % 12, SEVERITIES[n % 3], 100 + n,
-                at_ms - 3_600_000, at_ms - 29_000 - n, number=n, digest=digest(name), clear_ms=at_ms - 9_000 + n)
+        Episode(
+            alert_id(call.call_id, RuleRef(name, 1), n, f"s{n}"),
+            name,
+            1 + n % 12,
+            SEVERITIES[n % 3],
+            100 + n,
+            at_ms - 3_600_000,
+            at_ms - 29_000 - n,
+            number=n,
+            digest=digest(name),
+            clear_ms=at_ms - 9_000 + n,
+        )
         for n, name in enumerate(NAMES)
-    )  # fmt: skip
+    )
     hits = {digest(name): tuple(call.at_ms - 60_000 * k for k in range(2)) for name in NAMES[:5]}
     watches = Watches(call.clock, "ko-KR", {digest(name): call.at_ms for name in NAMES[:2]}, hits)
     return replace(call, episodes=episodes, watches=watches, rules=digest(NAMES, 12), rules_due=call.clock + 9_000)
@@ -126,10 +145,19 @@ def test_the_state_is_at_most_eight_kilobytes_with_twenty_open_episodes(turns: i
 
 lives = st.builds(
     Episode,
-    st.binary(min_size=16, max_size=16).map(bytes.hex), st.text(), st.integers(1, 1 << 53), st.sampled_from(SEVERITIES), st.integers(1, 1 << 53),
-    st.integers(0, 1 << 45), st.integers(0, 1 << 45), st.booleans(), st.integers(1, 1 << 53),
-    st.sampled_from(("", "0a1b2c", "ffffff")), st.none() | st.integers(0, 1 << 45), st.booleans(),
-)  # fmt: skip
+    st.binary(min_size=16, max_size=16).map(bytes.hex),
+    st.text(),
+    st.integers(1, 1 << 53),
+    st.sampled_from(SEVERITIES),
+    st.integers(1, 1 << 53),
+    st.integers(0, 1 << 45),
+    st.integers(0, 1 << 45),
+    st.booleans(),
+    st.integers(1, 1 << 53),
+    st.sampled_from(("", "0a1b2c", "ffffff")),
+    st.none() | st.integers(0, 1 << 45),
+    st.booleans(),
+)
 
 
 @given(st.lists(lives, max_size=3))
