@@ -126,7 +126,8 @@ def test_the_state_is_at_most_eight_kilobytes_with_twenty_open_episodes(turns: i
 
 lives = st.builds(
     Episode,
-    st.binary(min_size=16, max_size=16).map(bytes.hex), st.text(), st.integers(1, 1 << 53), st.sampled_from(SEVERITIES), st.integers(1, 1 << 53),
+    st.binary(min_size=16, max_size=16).map(bytes.hex), st.text(), st.integers(1, 1 << 53), st.sampled_from(SEVERITIES),
+    st.integers(1, 1 << 53),
     st.integers(0, 1 << 45), st.integers(0, 1 << 45), st.booleans(), st.integers(1, 1 << 53),
     st.sampled_from(("", "0a1b2c", "ffffff")), st.none() | st.integers(0, 1 << 45), st.booleans(),
 )  # fmt: skip
