@@ -7,7 +7,9 @@ from streams.conversation import Conversation, Timing
 from streams.redact import Mask, kept
 from streams.wire import decode_state, decode_timing, encode
 
-OPEN = 512  # states kept as objects: as many as one batch of the judge can touch
+OPEN = 16_384
+"""States kept as objects: the calls that are live in a busy partition, at some 8 kB each. To meet one that lies encoded takes as
+long as to judge it by fifty rules; where more are live than are kept, nearly each one does."""
 
 
 def _quiet(call: Conversation, mask: Mask) -> Conversation:

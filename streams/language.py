@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType, field
 
-from streams.records import Label, Severity
+from streams.records import MAX_WHOLE, Label, Severity
 
 LONGEST_S = 600  # windows reach back no further than the turns that a state keeps
 MOST_TURNS = 64
@@ -92,7 +92,7 @@ class Rule(Struct, forbid_unknown_fields=True, frozen=True):
         ),
     ]
     when: Condition
-    version: Annotated[int, Meta(ge=1, description="count it up when you change the rule")] = 1
+    version: Annotated[int, Meta(ge=1, le=MAX_WHOLE, description="count it up when you change the rule")] = 1
     about: Annotated[str, Meta(description="what it is for")] = ""
     scope: Scope = Scope()
     until: Annotated[Condition, Meta(description="the exit, if it is not that `when` has passed: hysteresis")] = UNSET

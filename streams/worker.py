@@ -25,10 +25,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.sentiment import Scorer
-from streams.agents import Context, Judging, Scoring
+from streams.agents import Context, Scoring
 from streams.backlog import Backlog
 from streams.delivery import Lane
 from streams.health import Progress, health
+from streams.judging import Judging
 from streams.publisher import Publisher
 from streams.reload import Rules
 from streams.security import aio_client

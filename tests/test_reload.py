@@ -14,8 +14,9 @@ from test_takeover import LOW
 
 from streams import reload as reloading
 from streams import state
-from streams.agents import Context, Judging
+from streams.agents import Context
 from streams.errors import RulesError
+from streams.judging import Judging
 from streams.pipeline import Calls
 from streams.publisher import Outgoing
 from streams.records import Alert
