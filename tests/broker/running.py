@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TypeVar
 
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -39,11 +40,14 @@ def until(condition: Callable[[], bool], what: Callable[[], str]) -> None:
         time.sleep(0.01)
 
 
+RULES = str(Path(__file__).with_name("rules.yaml"))
+
+
 def own(cluster: Cluster, **given: object) -> Settings:
-    """Settings with a prefix and groups that nobody else has."""
+    """Settings with a prefix and groups that nobody else has, and rules that do not wait for a time."""
     name = uuid.uuid4().hex[:8]
     base = Settings(cluster.bootstrap, cluster.profile, f"t-{name}.", f"g-{name}", replication=1, start="earliest")
-    return replace(base, **{"model": "lexicon", "grace_s": 1.0, "web_port": 0} | given)  # type: ignore[arg-type]
+    return replace(base, **{"model": "lexicon", "grace_s": 1.0, "web_port": 0, "rules": RULES} | given)  # type: ignore[arg-type]
 
 
 def environment(settings: Settings) -> dict[str, str]:
