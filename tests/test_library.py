@@ -1,6 +1,7 @@
 """The rules that ship, over hand-made calls: each fires on what it is for, and none on a routine call."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -151,3 +152,12 @@ def test_a_drop_is_from_clearly_better_to_clearly_negative(scores: tuple[float, 
 def test_the_rules_on_by_default_are_for_any_language() -> None:
     assert [rule.ref.name for rule in load(None).rules] == list(DEFAULTS)
     assert not load(None).listeners  # they go without words
+
+
+def test_the_readme_shows_the_figures_of_these_rules_and_what_each_is() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+    assert f"rules {load(None).hash} alerts" in readme  # changed rules are to be measured again
+    for name in library():
+        severity = shipped(name).severity
+        on = " (on)" if name in DEFAULTS else ""
+        assert f"| `{name}`{on} | {severity}" in readme
