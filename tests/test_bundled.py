@@ -43,6 +43,18 @@ def test_an_escalating_call_is_told_with_the_turns_that_it_is_made_of(name: str)
     assert alerts(name)[-1].reason == "The call is over."
 
 
+@pytest.mark.parametrize("name", ["en-escalating", "ko-escalating"])
+def test_a_call_that_goes_on_escalating_becomes_critical(name: str) -> None:
+    assert [a.severity for a in alerts(name) if a.rule.name == "sustained_negative" and a.event in ("open", "escalate")] == [
+        "info", "warning", "critical"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["en-resolved"])
+def test_a_call_that_is_put_right_is_told_and_then_taken_back(name: str) -> None:
+    assert {alert.reason for alert in alerts(name) if alert.event == "resolve"} == {"The customer has recovered."}
+
+
 def test_the_call_of_ones_own_that_the_readme_shows_alerts(tmp_path: Path) -> None:
     [shown] = re.findall(
         r"cat > call\.txt <<'END'\n(.*?) +END\n", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.DOTALL
