@@ -1,8 +1,8 @@
 """How fast the judge is with 50 rules on 10,000 live calls, and how big its states: python -m tests.bench.rules.
 
 The rules are the library's, each in variants with thresholds and phrases of their own. Customer and agent speak in turn, with
-texts of the bundled calls; all calls are live at once. With more of them than held.OPEN, nearly every segment meets a state that
-lies encoded. Seconds are of the processor.
+texts of the bundled calls; all calls are live at once. With more of them than held.OPEN, nearly every segment meets a state
+that lies encoded. Seconds are of the processor.
 """
 
 import argparse
