@@ -8,8 +8,8 @@ from streams.redact import Mask, kept
 from streams.wire import decode_state, decode_timing, encode
 
 OPEN = 16_384
-"""States kept as objects: the calls that are live in a busy partition, at some 8 kB each. To meet one that lies encoded takes
-as long as to judge it by fifty rules; where more are live than are kept, nearly each one does."""
+"""States kept as objects: the calls that are live in a busy partition, some 8 kB each. To meet one that lies encoded takes as
+long as to judge it by fifty rules; where more are live than are kept, nearly each is."""
 
 
 def _quiet(call: Conversation, mask: Mask) -> Conversation:

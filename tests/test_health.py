@@ -97,3 +97,9 @@ def test_an_agent_that_never_gets_its_partitions_is_not_alive_for_ever() -> None
     assert not health({"score": progress}, 120, 121.0)[0]
     progress.observe({"p": 1}, 0, False, 130.0)
     assert health({"score": progress}, 120, 1000.0)[0]
+
+
+def test_a_judge_tells_its_rules() -> None:
+    said = health({"judge": looked_at((0, {}, 0))}, STALL_S, 1.0, {"hash": "a1b2", "count": 3})[1]
+    assert said["rules"] == {"hash": "a1b2", "count": 3}
+    assert "rules" not in health({"score": looked_at((0, {}, 0))}, STALL_S, 1.0)[1]

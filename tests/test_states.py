@@ -36,6 +36,8 @@ def test_states_are_what_a_dict_of_them_would_be(steps: list[tuple[str, str, int
                 states[name] = model[name] = call(name, n)
             elif step == "del" and name in model:
                 del states[name], model[name]
+            if name in model:
+                assert (states.seen(name), states.timing(name).clock) == (model[name], T0)
             assert states.get(name) == model.get(name)
             assert len(states) == len(model)
         assert states == model
