@@ -71,7 +71,7 @@ def _unnamed(pattern: str) -> str:
 RUN = rf"{_unnamed(_NUMERAL)}(?:{_BETWEEN}{_unnamed(_NUMERAL)})*"
 """The pattern of a run, to be compiled with FLAGS."""
 FLAGS = re.IGNORECASE | re.VERBOSE
-_TAKEN_FOR = str.maketrans("ıſ", "is")  # noqa: RUF001
+_TAKEN_FOR = str.maketrans("ıſ", "is")
 _each = re.compile(_NUMERAL, FLAGS).finditer
 
 
