@@ -69,7 +69,8 @@ def due(call: Conversation, rules: RuleSet) -> Judgement:
 def _listened(call: Conversation, scored: Scored, rules: RuleSet) -> Watches:
     watches = call.watches
     hits = _hits(watches, scored, call, rules) if scored.final else watches.hits
-    return Watches(call.clock, scored.language or watches.language, watches.since, hits)
+    final_clock = call.clock if scored.final else watches.final_clock or watches.spoken_clock or call.clock
+    return Watches(call.clock, scored.language or watches.language, watches.since, hits, final_clock)
 
 
 def _hits(watches: Watches, scored: Scored, call: Conversation, rules: RuleSet) -> Mapping[str, tuple[int, ...]]:
@@ -94,7 +95,9 @@ class Moment:
         idle_ms = max(0, clock - watches.spoken_clock) if watches.spoken_clock else 0
         self.call, self.watches, self.clock, self.speaker = call, watches, clock, speaker
         self.look = Look(call, idle_ms, watches)
-        self.now_ms = call.at_ms + idle_ms
+        # Partials end a silence, and the call goes on meanwhile: its time is counted from the last final.
+        began = watches.final_clock or watches.spoken_clock
+        self.now_ms = call.at_ms + (max(0, clock - began) if began else 0)
         self.opened_by = opened_by or f"@{self.now_ms}"
         self.episodes = list(call.episodes)
         self.open = {e.name: i for i, e in enumerate(self.episodes) if not e.resolved}

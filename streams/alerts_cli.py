@@ -52,11 +52,11 @@ def _one_of(patterns: Sequence[str], name: str) -> bool:
 
 
 def since_ms(text: str, now: datetime) -> int:
-    """Milliseconds since 1970 of an RFC 3339 time, or of so long ago ("90s", "15m", "2h", "1d"). Raises SettingsError."""
+    """Milliseconds since 1970 (0 before) of an RFC 3339 time, or of so long ago ("90s", "15m", "1d"). Raises SettingsError."""
     try:
         if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
-            return epoch_ms(now - timedelta(**{UNITS[ago[2]]: int(ago[1])}))
-        return epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00")))
+            return max(0, epoch_ms(now - timedelta(**{UNITS[ago[2]]: int(ago[1])})))
+        return max(0, epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00"))))
     except (ValueError, TypeError, OverflowError) as error:
         raise SettingsError(
             f"--since: {text!r} is neither a time such as 2026-01-31T09:00:00Z nor one such as 15m ago"

@@ -32,7 +32,7 @@ from streams.language import (
 from streams.located import Document, Path
 from streams.measures import MEASURES
 from streams.records import SEVERITIES
-from streams.words import pattern, phrases, slow
+from streams.words import pattern, phrases, too_slow
 
 WAYS = {
     "turns": f"write a whole number from 1 to {MOST_TURNS}: a state keeps no more turns",
@@ -262,7 +262,7 @@ def _matched(spec: Matched, _: Rule) -> Wrong:
     except ValueError as error:
         yield f"{error}; in YAML, single quotes keep backslashes as they are", "regex"
         return
-    if slow(spec.regex):
+    if too_slow(spec.regex):
         yield "this takes too long on some texts: avoid a repetition inside a repetition, as in (a+)+", "regex"
 
 

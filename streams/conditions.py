@@ -242,7 +242,7 @@ def _heard(spec: Heard | Matched, naming: Naming) -> Condition:
         found, what = phrases(said), "words"
     else:
         said, found, what = [spec.regex], pattern(spec.regex), "regex"
-    key = digest([what, speaker, spec.count, said])
+    key = digest([what, speaker, spec.count, said], 10)  # two alike would hear each other's words
 
     def read(look: Look) -> float:
         hits = look.watches.hits.get(key)

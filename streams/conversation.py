@@ -209,7 +209,8 @@ def _place(call: Conversation, scored: Scored) -> tuple[int, str, Mapping[str, i
 def _informed(call: Conversation, scored: Scored) -> Conversation:
     """Takes over what the telephone system knows: start, channel, attributes (null deletes)."""
     if scored.started_at is not None:
-        call = replace(_begun(call, epoch_ms(scored.started_at)), origin="call", guessed=False)
+        begun = _begun(call, epoch_ms(scored.started_at))
+        call = call if begun is call else replace(begun, origin="call", guessed=False)
     if scored.channel is not None:
         call = replace(call, channel=scored.channel)
     if scored.attributes:
@@ -218,10 +219,12 @@ def _informed(call: Conversation, scored: Scored) -> Conversation:
 
 
 def _begun(call: Conversation, origin_ms: int) -> Conversation:
-    """The call with another start. Where turns were placed by a start that was guessed too late, they move."""
+    """The call with another start. Where turns were placed by a start that was guessed too late, they move; where that would
+    take them beyond what a call can last, the start is wrong and the call stays as it is."""
     by_ms = call.origin_ms - origin_ms
-    call = replace(call, origin_ms=origin_ms)
     if not call.guessed or by_ms <= 0 or not call.turns or _gone(call):
+        return replace(call, origin_ms=origin_ms)
+    if call.at_ms + by_ms > LONGEST_MS:
         return call
     line = Line(call.turns, call.unsettled, call.settled, call.course).moved(by_ms)
     timelines: Mapping[str, Timeline] = {}
@@ -230,6 +233,7 @@ def _begun(call: Conversation, origin_ms: int) -> Conversation:
     recent = tuple(replace(e, start_ms=e.start_ms + by_ms, end_ms=e.end_ms + by_ms) for e in call.recent)
     return replace(
         call,
+        origin_ms=origin_ms,
         at_ms=call.at_ms + by_ms,
         turns=line.turns,
         settled=line.settled,

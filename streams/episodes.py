@@ -1,11 +1,11 @@
 """What the rules remember of a call: the life of each alert so far, and what was heard or has begun to hold. Pure.
 
-Both lie in the call's state, so they are small: episodes are arrays in JSON, keys are digests of six characters, hits are
+Both lie in the call's state, so they are small: episodes are arrays in JSON, keys are digests, hits are
 times and never text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from streams.records import RuleRef, Severity
@@ -48,18 +48,20 @@ class Episode(NamedTuple):
 class Watches:
     """`spoken_clock`: the call's clock when somebody was last heard (ms since 1970, partials too); `since`: by a rule's digest,
     since when (offset in ms) a rule with a minimum duration holds without having fired; `hits`: by a listener's key, the ends
-    (offsets in ms) of the utterances in which its words were heard; `language`: the last that a segment named."""
+    (offsets in ms) of the utterances in which its words were heard; `language`: the last that a segment named; `final_clock`:
+    the call's clock when `at_ms` last could move (a final, or the first partial), 0 in a state that did not know it yet."""
 
     spoken_clock: int = 0
     language: str | None = None
     since: Mapping[str, int] = field(default_factory=dict)
     hits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    final_clock: int = 0
 
     def moved(self, by_ms: int) -> "Watches":
         """As they are when the call turns out to have begun so much earlier."""
         since = {digest: at + by_ms for digest, at in self.since.items()}
         hits = {key: tuple(at + by_ms for at in times) for key, times in self.hits.items()}
-        return Watches(self.spoken_clock, self.language, since, hits)
+        return replace(self, since=since, hits=hits)
 
 
 UNWATCHED = Watches()

@@ -212,15 +212,16 @@ KINDS: dict[str, Any] = {
 """The conditions by the key that tells them apart; all, any and not combine them."""
 
 COMBINING = ("all", "any", "not")
+LONGEST_SPAN_MS = 10**15
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 
 
 def milliseconds(span: str | float) -> int:
-    """A span, which has the form that `Span` asks for."""
+    """A span, which has the form that `Span` asks for; one that is longer than any is LONGEST_SPAN_MS."""
     if not isinstance(span, str):
-        return round(span * 1000)
+        return round(min(span * 1000, LONGEST_SPAN_MS))
     number, unit = re.fullmatch(r"([\d.]+)([a-z]+)", span).groups()  # type: ignore[union-attr]
-    return round(float(number) * UNITS_MS[unit])
+    return round(min(float(number) * UNITS_MS[unit], LONGEST_SPAN_MS))
 
 
 def schema(measures: dict[str, str], library: tuple[str, ...]) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class _Reader:
     def _pairs(self, node: yaml.MappingNode, path: Path) -> Iterator[tuple[str, Any]]:
         seen: set[str] = set()
         for key_node, value in node.value:
-            key = str(key_node.value)
+            key = joined(str(key_node.value))
             place = (*path, key)
             self.document.lines[place] = key_node.start_mark.line + 1
             if key in seen:
@@ -111,4 +111,11 @@ def _scalar(node: yaml.ScalarNode) -> str | int | float | bool | None:
         return text.lower() == "true"
     if kind == "null":
         return None
-    return int(text) if kind == "int" else float(text) if kind == "float" else text
+    if kind == "int" and len(text) <= 18:
+        return int(text)
+    return float(text) if kind in ("int", "float") else joined(text)
+
+
+def joined(text: str) -> str:
+    """With the halves that JSON's escapes write of one character put together; a half alone becomes U+FFFD."""
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

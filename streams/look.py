@@ -40,7 +40,7 @@ class Look:
         if found is UNREAD:
             found = MEASURES[key[0]].read(self.call, key[1])
             if key[0] in GROWS and found is not None:
-                found += self.idle_ms / 1000
+                found = round(found + self.idle_ms / 1000, 3)  # to the ms: 12.299999 would miss 12.3 and its due time
             self.memo[key] = found
         return found  # type: ignore[no-any-return]
 

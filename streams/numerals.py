@@ -54,7 +54,8 @@ _GOING_ON = _words("에 국에 국 번에 다시 요 이요 에요 이에요 예
 _KOREAN = rf"""(?P<glued>{_READ_OUT}{{5,}}) | (?<![가-힣\d])(?:(?P<magnitude>{_MAGNITUDE})|(?P<read>{_READ_OUT}+))
     (?={_ENDING}?(?![가-힣]))"""
 _NUMERAL = rf"(?:(?P<written>\d+)|{_ENGLISH}|{_KOREAN})"
-_MARKS = r"[\s\-‐-―.,/()+·~_\#*?]*"
+# A colon only between longer groups: 10:30, 11:45 are times.
+_MARKS = r"(?:[\s\-‐-―.,/()+·~_\#*?|]|(?<=\d{3}):(?=\d{3}))*"
 _FILLERS = _words(
     "um uh uhm er erm ah dash hyphen slash stroke dot then comma space plus "
     "어 음 그 저 다시 하이픈 대시 에 그다음 그다음에 그다음은 다음에 뒤에 그리고 또 콤마 슬래시"
@@ -70,6 +71,7 @@ def _unnamed(pattern: str) -> str:
 RUN = rf"{_unnamed(_NUMERAL)}(?:{_BETWEEN}{_unnamed(_NUMERAL)})*"
 """The pattern of a run, to be compiled with FLAGS."""
 FLAGS = re.IGNORECASE | re.VERBOSE
+_TAKEN_FOR = str.maketrans("ıſ", "is")
 _each = re.compile(_NUMERAL, FLAGS).finditer
 
 
@@ -87,9 +89,14 @@ def said(run: str) -> Digits:
     return Digits("".join(digits for digits, _ in parts), sum(len(digits) for digits, single in parts if single))
 
 
+def _lowered(text: str) -> str:
+    """In small letters; what IGNORECASE takes for an i or an s becomes one."""
+    return text.lower().replace("i\u0307", "i").translate(_TAKEN_FOR)
+
+
 def _said(numeral: "re.Match[str]") -> tuple[str, bool]:
     """The digits of one numeral, and whether they were said one by one."""
-    found = {name: text.lower() for name, text in numeral.groupdict().items() if text is not None}
+    found = {name: _lowered(text) for name, text in numeral.groupdict().items() if text is not None}
     match found:
         case {"written": text}:
             return "".join(str(int(c)) for c in text), len(text) == 1

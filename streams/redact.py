@@ -9,8 +9,11 @@ A mask is what is done to each text before it leaves the worker: `kept`, `redact
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
 from functools import lru_cache
+
+import regex
 
 from streams.errors import SettingsError
 from streams.numerals import FLAGS, RUN, TEENS, TENS, UNITS, Digits, any_of, said
@@ -24,25 +27,30 @@ CARD = range(13, 20)  # digits of a card number, ISO/IEC 7812
 REGIONS = {"KR": re.compile(r"0|1\d{7}$"), "US": re.compile(r"1?\d{10}$"), "GB": re.compile("0")}
 """Whose numbering plans a telephone number without a country code is looked for in, and how it begins there when dialled."""
 
-_WRITTEN_EMAIL = r"(?<![\w.%+-])[a-z0-9._%+-]+@[a-z0-9-]+(?:\.[a-z0-9-]+)+"
+# Korean is written on without a space: 메일은hong@naver.com입니다. A name is in Hangul or in other letters, not in both.
+_NAME = r"(?:(?<![^\W가-힣])(?<![.%+-])(?:[^\W가-힣]|[.%+-])+|(?<![가-힣])[가-힣]+)"
+_WRITTEN_EMAIL = rf"{_NAME}@[a-z0-9가-힣-]+(?:\.[a-z0-9가-힣-]+)*\.(?:[a-z0-9-]+|한국)"
 _COUNT = any_of((*UNITS, *TEENS, *TENS, r"\d+"))
-_SPELT = rf"(?:(?:[a-z]|{_COUNT}|[a-z0-9]+[ ](?:dot|underscore|dash|hyphen))[ ])"
+# What follows is read in one way only, and bounded: two ways to read a word are a million for twenty.
+_WORD_COUNT = any_of((*(word for word in (*UNITS, *TEENS, *TENS) if len(word) > 1), r"\d+"))
+_SPELT = rf"(?:(?:[a-z]|{_WORD_COUNT}|[a-z0-9]+[ ](?:dot|underscore|dash|hyphen))[ ])"
 _ENDS = "(?:com|net|org|edu|gov|io|co|uk|kr|ie|eu)"
 _DOMAIN = rf"[a-z0-9-]+(?:[ ](?:dot|dash|hyphen)[ ][a-z0-9-]+)*[ ]dot[ ]{_ENDS}\b"
 _SHOPPING = "(?!(?:it|that|this|them|us|one|look(?:ed|ing)?|order(?:ed|s)?|bought|shop(?:ped|ping)?|online|found)[ ]at[ ])"
 _ENGLISH_EMAIL = rf"(?<![a-z0-9.'-]){_SPELT}{{0,40}}{_SHOPPING}[a-z0-9]+(?:[ ]{_COUNT}){{0,4}}[ ]at[ ]{_DOMAIN}"
 _LETTERS = (
     "(?:에이치|에이|비|씨|디|이|에프|지|아이|제이|케이|엘|엠|엔|오|피|큐|알|에스|티|유|브이|더블유|엑스|와이|제트|"
-    "공|영|일|삼|사|육|칠|팔|구|점|닷|언더바|하이픈)"
+    "공|영|일|삼|사|육|칠|팔|구|점|닷|쩜|언더바|하이픈)"
 )
-_POINT = r"[ ]?(?:점|닷|쩜|\.)[ ]?"
-_KOREAN_SPELT = rf"(?:(?:{_LETTERS}+|[a-z0-9._-]+|[가-힣]+[ ](?:점|닷|쩜|언더바|하이픈))[ ])"
+_POINT = r"(?:[ ]?[점닷쩜.]){1,8}[ ]?"
+_KOREAN_SPELT = rf"(?:(?:{_LETTERS}+|[a-z0-9._-]+|(?!{_LETTERS}+[ ])[가-힣]+[ ](?:점|닷|쩜|언더바|하이픈))[ ])"
 _KOREAN_EMAIL = (
     rf"(?<![가-힣a-z0-9._-]){_KOREAN_SPELT}{{0,40}}[가-힣a-z0-9._-]+[ ]?(?:골뱅이|앳)[ ]?"
-    rf"(?:[가-힣a-z0-9]+{_POINT})+(?:컴|콤|넷|씨오|케이알|com|net|co|kr)(?:{_POINT}(?:케이알|kr))?"
+    rf"(?:(?:(?![점닷쩜])[가-힣a-z0-9]){{1,63}}{_POINT}){{1,8}}(?:컴|콤|넷|씨오|케이알|com|net|co|kr)(?:{_POINT}(?:케이알|kr))?"
 )
 _EMAIL = re.compile(f"{_WRITTEN_EMAIL}|{_ENGLISH_EMAIL}|{_KOREAN_EMAIL}", FLAGS)
 _AT = re.compile("@|\\bat\\b|골뱅이|앳", re.IGNORECASE)
+_INVISIBLE = regex.compile(r"\p{Cf}+")
 _IBAN = re.compile(r"\b[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[A-Z0-9]{1,3})?\b")
 
 _YEAR, _MONTH, _DAY = r"(?:19|20)\d\d", r"(?:0?[1-9]|1[0-2])", r"(?:0?[1-9]|[12]\d|3[01])"
@@ -89,6 +97,14 @@ def redact(text: str) -> str:
 
 
 def _masked(text: str) -> str:
+    """Masked once; what only looks different (decomposed, with invisible characters in it) is composed first. Where nothing is
+    masked, the text is the same."""
+    seen = text if text.isascii() else unicodedata.normalize("NFC", _INVISIBLE.sub("", text))
+    masked = _put(seen)
+    return text if masked == seen else masked
+
+
+def _put(text: str) -> str:
     if _AT.search(text):
         text = _EMAIL.sub("[email]", text)
     text = _IBAN.sub(_account, text)

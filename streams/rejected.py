@@ -102,8 +102,8 @@ def place(text: str) -> tuple[int, int]:
 
 
 def since_ms(text: str) -> int:
-    """Milliseconds since 1970 of an RFC 3339 time. Raises SettingsError for anything else."""
+    """Milliseconds since 1970 (0 before) of an RFC 3339 time. Raises SettingsError for anything else."""
     try:
-        return epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00")))
+        return max(0, epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00"))))
     except (ValueError, TypeError) as error:
         raise SettingsError(f"--since: {text!r} is no RFC 3339 time such as 2026-01-31T09:00:00Z") from error

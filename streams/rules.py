@@ -186,7 +186,10 @@ def checked(path: Path, found: Texts | Fault) -> tuple[RuleSet | None, list[Faul
     rules: list[Rule] = []
     faults: list[Fault] = []
     for file, text in found:
-        more, wrong = read(text, file, {rule.ref.name for rule in rules})
+        try:
+            more, wrong = read(text, file, {rule.ref.name for rule in rules})
+        except Exception as error:  # a live worker looks at the file, and goes on
+            more, wrong = [], [Fault(file, 1, f"this cannot be read as rules ({type(error).__name__}: {error})")]
         rules += more
         faults += wrong
     if len(rules) > MOST_RULES:

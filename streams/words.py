@@ -6,6 +6,7 @@ Hangul the space may be missing, or a particle stand (소비자원에 신고). A
 not found.
 """
 
+import logging
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
@@ -13,15 +14,22 @@ from itertools import pairwise
 
 import regex
 
+log = logging.getLogger("callpulse.rules")
 Matcher = Callable[[str], bool]
 """Of a text that `plain` has made; whether it is found there."""
 
-LIMIT_S = 0.05
+LIMIT_S = 1.0  # of the process's time, which others take too: a guard against hanging, and no measure of a pattern
 SLOWEST_S = 0.01  # of a probe, beyond which a pattern is refused
+MOST_TIMES = 1_000  # of a repetition; 'a{1000000000}' takes all memory
+MOST_NESTED = 10_000  # of repetitions in one another, multiplied
 HANGUL = "\uac00-\ud7a3"
 PARTICLES = "은는이가을를에도만의와과로"
 APOSTROPHES = str.maketrans("‘’‛ʼ＇`´", "'" * 7)
 PROBES = tuple(piece * 300 + end for piece in ("a", "a ", "1", "ab", "가", "가 ", "a1-", "\"'") for end in ("", "!"))
+
+
+_TOKENS = re.compile(r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\{(?P<times>\s*\d*\s*,?\s*\d+\s*|\s*\d+\s*,\s*)\}|.", re.DOTALL)
+_quick: set[str] = set()
 
 
 def plain(text: str) -> str:
@@ -72,18 +80,56 @@ def _is_hangul(c: str) -> bool:
 
 def pattern(text: str) -> Matcher:
     """Finds the regular expression, in text as `plain` makes it. Raises ValueError where it is none, or too slow."""
+    most, nested = repeated(text)
+    if most > MOST_TIMES or nested > MOST_NESTED:
+        raise ValueError(f"a repetition is at most {{{MOST_TIMES}}}, repetitions in one another {MOST_NESTED} in all")
     try:
         compiled = regex.compile(text, regex.IGNORECASE | regex.VERSION1)
     except regex.error as error:
         raise ValueError(f"this is no regular expression: {error}") from error
 
+    told = False
+
     def found(said: str) -> bool:
+        nonlocal told
         try:  # holding the lock: this takes a microsecond, to wait for a thread of the model's some thousand
             return compiled.search(said, timeout=LIMIT_S, concurrent=False) is not None
         except TimeoutError:
+            if not told:
+                log.warning("a regular expression took over %g s and counts as not found there: %s", LIMIT_S, text)
+            told = True
             return False
 
     return found
+
+
+def repeated(text: str) -> tuple[int, int]:
+    """The highest bound of a repetition in a regular expression, and the highest product of bounds of nested ones."""
+    most, nested, last = 0, [1], 1
+    for token in _TOKENS.finditer(text):
+        if token[0] == "(":
+            nested.append(1)
+        elif token[0] == ")" and len(nested) > 1:
+            last = nested.pop()
+        elif token["times"] is not None:
+            times = max(map(int, re.findall(r"\d+", token["times"])))
+            most, last = max(most, times), last * times
+        else:
+            last = 1
+        nested[-1] = max(nested[-1], last)
+    return most, max(nested)
+
+
+def too_slow(text: str) -> bool:
+    """As `slow`, of a pattern that was not found quick before: what a worker has accepted it does not refuse under load."""
+    if text in _quick:
+        return False
+    if slow(text):
+        return True
+    if len(_quick) >= 10_000:
+        _quick.clear()
+    _quick.add(text)
+    return False
 
 
 def slow(text: str) -> bool:

@@ -16,7 +16,7 @@ from streams.alerts import UPDATE_EVERY_MS, alert_id, due, follow, judge, reload
 from streams.conversation import Conversation, advance
 from streams.episodes import EPISODES, HITS, Episode, Watches, kept, next_number, open_episode, with_hits
 from streams.quotes import QUOTE
-from streams.records import SEVERITIES, Alert, RuleRef, Scored
+from streams.records import SEVERITIES, Alert, RuleRef, Scored, Source
 from streams.rules import RuleSet, load
 from streams.wire import decode_state, encode
 
@@ -160,7 +160,7 @@ def test_a_partial_ends_a_silence_and_an_event_does_not() -> None:
     found = rule("{silence: 30s}")
     partial = replace(scored(3), final=False)
     assert judged([*said(0.0), partial], found).after(59.9).story() == []
-    assert judged([*said(0.0), partial], found).after(60).story() == [(34, "open", "warning")], "30 s after the partial"
+    assert judged([*said(0.0), partial], found).after(60).story() == [(60, "open", "warning")], "30 s after the partial"
     note = event(3, "update", attributes={"queue": "x"})
     assert judged([*said(0.0), note], found).after(34).story() == [(34, "open", "warning")]
 
@@ -455,3 +455,28 @@ def test_the_rules_look_again_only_while_the_call_lives(conversation: list[tuple
     call = judged([*turns, end], RULES).call
     assert call is not None
     assert call.rules_due is None
+
+
+def partials(first: int, last: int) -> list[Scored]:
+    """One a second, in these seconds of the call, of a turn that has not ended."""
+    return [
+        replace(scored(2), segment_id="p", final=False, source=Source("topic", 0, s, T0 + s * 1000)) for s in range(first, last)
+    ]
+
+
+def test_time_goes_on_while_only_partials_come() -> None:
+    found = rule(LAST, lasting="20s", escalate="{to: critical, after: 15s}")
+    assert judged([*said(-1.0), *partials(5, 60)], found).story() == [(24, "open", "warning"), (39, "escalate", "critical")]
+    calm = judged([*said(-1.0, 0.0), *partials(15, 60)], rule(LAST, cooldown="20s"))
+    assert calm.story() == [(4, "open", "warning"), (34, "resolve", "warning")]
+    silent = judged([*said(0.0), *partials(5, 60)], rule("{silence: 10s}", lasting="5s"))
+    assert silent.story() == [], "somebody is heard"
+
+
+def test_a_state_that_knows_no_last_final_counts_from_when_somebody_was_heard() -> None:
+    old = judged(said(-1.0), rule(LAST, lasting="20s"))
+    assert old.call is not None
+    old.call = replace(old.call, watches=replace(old.call.watches, final_clock=0))
+    old.hear(*partials(5, 8))
+    assert old.call.watches.final_clock == T0 + 4_000
+    assert old.after(60).story() == [(24, "open", "warning")]

@@ -111,3 +111,8 @@ def test_without_a_text_a_turn_is_only_its_score() -> None:
     from dataclasses import replace
 
     assert list(lines(alert(evidence=(replace(said, text=""),))))[1] == "    -0.90 customer"
+
+
+@pytest.mark.parametrize("text", ["1960-01-01T00:00:00Z", "30000d"])
+def test_a_time_before_1970_is_the_beginning(text: str) -> None:
+    assert since_ms(text, NOW) == 0

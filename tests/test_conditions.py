@@ -4,7 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from builders import T0, folded, rule, scored
+from builders import T0, folded, rule, ruleset, scored
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -285,3 +285,22 @@ def test_the_clock_of_silence_is_the_records() -> None:
     turn = scored(0, 0.0, timestamp=T0 + 7_000)
     call = follow(None, advance(None, turn), turn, rules).call
     assert (call.watches.spoken_clock, call.rules_due) == (T0 + 7_000, T0 + 37_000)
+
+
+@given(st.integers(0, 10_000), st.integers(1, 3_000))
+def test_a_measure_that_grows_reaches_its_bound_at_the_millisecond_that_was_told(end_ms: int, tenths: int) -> None:
+    call = folded([scored(0, 0.0, start_ms=0, end_ms=end_ms)])
+    (only,) = rule(f"{{measure: duration_s, gte: {(end_ms + tenths * 100) / 1000}}}").rules
+    (wake,) = only.when.wakes
+    ms = wake(Look(call))
+    assert ms == tenths * 100
+    assert only.when.holds(Look(call, ms))
+    assert not only.when.holds(Look(call, ms - 1))
+
+
+def test_two_listeners_of_one_24_bit_key_are_told_apart() -> None:
+    found = ruleset(
+        "rules:\n" + "".join(f"  - {{name: r{n}, severity: info, reason: r, when: {{words: w{n}}}}}\n" for n in range(200))
+    )
+    assert {len(listener.key) for listener in found.listeners} == {10}
+    assert len(found.listeners) == 200

@@ -225,3 +225,14 @@ def test_a_closed_calls_marker_is_due_a_day_later_and_limits_can_be_set() -> Non
     assert replace(call, channel="chat").due(limits) == T0 + 10_003
     assert replace(call, ended_clock=T0).due(limits) == T0 + 1
     assert replace(call, status="closed").due(limits) == T0 + 10_004
+
+
+@pytest.mark.parametrize("year", [1, 1970])
+@pytest.mark.parametrize("field", ["start_at", "started_at"])
+def test_a_start_from_which_the_call_would_be_too_long_moves_nothing(year: int, field: str) -> None:
+    first, far = scored(0, 0.5, start_ms=None, end_ms=None, start_at=NOW), NOW.replace(year=year)
+    before = folded([first, scored(1, -0.8, start_ms=None, end_ms=None, start_at=NOW + timedelta(seconds=10))])
+    after = advance(before, scored(2, 0.1, **({"start_ms": None, "end_ms": None} | {field: far})))
+    assert (after.origin_ms, after.guessed, after.turns[-1].end_ms) == (epoch_ms(NOW), True, 10_000)
+    assert advance(after, event(3, "start", started_at=NOW - timedelta(hours=1))).turns[-1].end_ms == 3_610_000
+    encode(after)

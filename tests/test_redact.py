@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -110,6 +111,62 @@ def test_no_text_takes_long(piece: str) -> None:
     began = time.perf_counter()
     redact(text)
     assert time.perf_counter() - began < 2
+
+
+# What has been, or could have been, read in two ways word by word, before and after an address.
+WAYS = "o |점 |이 점 |점|a골뱅이|골뱅이|골뱅이점|골뱅이 점 |o dot |o dot dot |one o 1 |가점|"
+WAYS += "가 점 |a@|a@b.|@가.|1:|123:|\u200b1|x at |at dot |에이"
+
+
+def taken(text: str) -> float:
+    """Seconds, the least of three."""
+    spans = []
+    for _ in range(3):
+        began = time.process_time()
+        redact(text)
+        spans.append(time.process_time() - began)
+    return min(spans)
+
+
+@pytest.mark.parametrize("piece", WAYS.split("|"))
+def test_twice_the_text_takes_about_twice_the_time(piece: str) -> None:
+    few, some, more = ((piece * n)[:n] + "x at @ 골뱅이" for n in (40, 5_000, 10_000))
+    assert taken(few) < 0.5, "a few words are enough for what is exponential"
+    assert taken(more) < 5 * taken(some) + 0.05
+
+
+@pytest.mark.parametrize("text", ["look at " + "o " * 22 + "x", "앳 " + "점 " * 28, "a골뱅이" + "점" * 38])
+def test_no_word_is_read_in_two_ways(text: str) -> None:
+    assert redact(text) in (text, "look at [number] x")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("메일주소는hong@naver.com입니다", "메일주소는[email]입니다"),
+        ("홍길동@naver.com", "[email]"),
+        ("user_name@네이버.com", "[email]"),
+        ("kim@naver.co.kr입니다", "[email]입니다"),
+        ("a골뱅이네이버 점 컴", "[email]"),
+        ("이 쩜 에이 골뱅이 네이버 점 컴", "[email]"),
+        ("a골뱅이상점닷컴", "[email]"),
+        ("1234:5678:9012:3456", "[number]"),
+        ("4242|4242|4242|4242", "[card]"),
+        ("010\u200b-1234\u200b-5678", "[phone]"),
+        ("42\u200d42\u200d4242", "[number]"),
+        (unicodedata.normalize("NFD", "공일공 1234 5678 입니다"), "[phone] 입니다"),
+        ("SİX FİVE sıx ſeven", "[number]"),
+    ],
+)
+def test_another_spelling_hides_nothing(text: str, expected: str) -> None:
+    assert redact(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["at 10:30, 11:45 or 12:15", "the ſeven sisters", "sıx", "a\u200bb", unicodedata.normalize("NFD", "가나다 café")]
+)
+def test_where_nothing_is_masked_every_character_stays(text: str) -> None:
+    assert redact(text) == text
 
 
 def test_without_the_libraries_the_way_out_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,3 +120,7 @@ def test_a_mark_covers_what_has_been_gone_over_and_nothing_else(gone: list[tuple
         done |= {(r, offset) for r in "ab" for offset in range(to) if reason in (None, r)}
     covered = {(r, offset) for r in "ab" for offset in range(10) if mark.covers(rejection(r, offset))}
     assert covered == done
+
+
+def test_a_time_before_1970_is_the_beginning() -> None:
+    assert since_ms("1960-01-01T00:00:00Z") == 0

@@ -274,3 +274,47 @@ def test_the_rules_that_the_readme_shows_are_good_and_so_is_what_it_says_of_bad_
     wrong = read(shown.replace("score.ewma, lte", "score.ewm, lte").replace("within: 2m", "within: 20m"), "rules.yaml")[1]
     assert "".join(f"    {fault}\n" for fault in wrong) in readme
     assert all(f"`{name}`" in readme for name in library())
+
+
+def test_a_character_that_json_escapes_in_two_halves_is_one(tmp_path: Path) -> None:
+    file = tmp_path / "r.yaml"
+    for words in (r'"\ud83d\ude00 refund"', r'"\ud83d refund"'):
+        file.write_text(f"rules:\n  - {{name: a, severity: info, reason: {words}, when: {{words: {words}}}}}\n")
+        found, wrong = check(file)
+        assert (found is not None, wrong) == (True, [])
+    file.write_text(r'rules: [{"\ud83d\ude00": 1}]')
+    assert "😀" in str(check(file)[1][0])
+
+
+@pytest.mark.parametrize("span", ["1e999", "9" * 400, "9" * 400 + "s", "9" * 400 + ".5h", "-1e999"])
+@pytest.mark.parametrize(
+    "given",
+    [
+        "when: {silence: SPAN}",
+        "for: SPAN, when: {silence: 30s}",
+        "cooldown: SPAN, when: {silence: 30s}",
+        "when: {label: negative, within: SPAN}",
+        "when: {drop: 0.5, turns: 3, against: SPAN}",
+        "when: {drop: 0.5, within: 10s, against: SPAN}",
+        "escalate: {to: critical, after: SPAN}, when: {silence: 30s}",
+        "version: SPAN, when: {silence: 30s}",
+        "when: {measure: duration_s, gte: SPAN}",
+    ],
+)
+def test_a_span_beyond_all_bounds_is_a_fault_with_its_line(tmp_path: Path, given: str, span: str) -> None:
+    file = tmp_path / "r.yaml"
+    file.write_text("rules:\n  - {name: a, severity: info, reason: r, " + given.replace("SPAN", span) + "}\n")
+    found, wrong = check(file)
+    assert found is None
+    assert [fault.line for fault in wrong] == [2]
+
+
+def test_whatever_a_file_fails_at_is_its_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise OverflowError("too big")
+
+    monkeypatch.setattr(rules, "read", fails)
+    (tmp_path / "r.yaml").write_text(GOOD)
+    found, (fault,) = check(tmp_path)
+    assert (found, fault.line) == (None, 1)
+    assert "OverflowError: too big" in str(fault)

@@ -128,8 +128,8 @@ def watched(call: Conversation) -> Conversation:
         )
         for n, name in enumerate(NAMES)
     )
-    hits = {digest(name): tuple(call.at_ms - 60_000 * k for k in range(2)) for name in NAMES[:5]}
-    watches = Watches(call.clock, "ko-KR", {digest(name): call.at_ms for name in NAMES[:2]}, hits)
+    hits = {digest(name, 10): tuple(call.at_ms - 60_000 * k for k in range(2)) for name in NAMES[:5]}
+    watches = Watches(call.clock, "ko-KR", {digest(name): call.at_ms for name in NAMES[:2]}, hits, call.clock)
     return replace(call, episodes=episodes, watches=watches, rules=digest(NAMES, 12), rules_due=call.clock + 9_000)
 
 

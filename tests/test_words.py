@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams import words
-from streams.words import pattern, phrases, plain, slow
+from streams.words import pattern, phrases, plain, repeated, slow, too_slow
 
 
 def found(phrase: str, text: str) -> bool:
@@ -125,3 +125,45 @@ def test_a_pattern_that_takes_too_long_counts_as_not_found(monkeypatch: pytest.M
 )
 def test_slow_patterns_are_known_beforehand(text: str, is_slow: bool) -> None:
     assert slow(text) == is_slow
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [
+        ("a{1000000000}", (10**9, 10**9)),
+        (r"\\{5,}", (5, 5)),
+        (r"\{5\}a{,7}", (7, 7)),
+        ("((a{10}b{20}){3,30}c){40}", (40, 24_000)),
+        (".{0,100}a.{0,100}b.{0,100}", (100, 100)),
+        (r"[({]a{2}\)(b{3})|)[^]{9}]{4}", (4, 4)),
+        ("환불", (0, 1)),
+    ],
+)
+def test_how_often_a_pattern_repeats_is_known_before_it_is_compiled(text: str, most: tuple[int, int]) -> None:
+    assert repeated(text) == most
+
+
+@pytest.mark.parametrize("text", ["a{1000000000}", "a{1001}", "a{0, 1001}", "((a{100}){101})", "(?:a{1000}){11}"])
+def test_a_pattern_that_repeats_too_often_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="a repetition is at most"):
+        pattern(text)
+
+
+def test_a_pattern_that_was_accepted_is_not_refused_under_load(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not too_slow("accepted|before")
+    monkeypatch.setattr(words, "slow", lambda _: True)
+    assert not too_slow("accepted|before")
+    assert too_slow("new|one")
+    monkeypatch.setattr(words, "slow", lambda _: False)
+    assert not too_slow("new|one"), "measured again"
+
+
+def test_a_timeout_is_told_once_and_never_what_was_said(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(words, "LIMIT_S", 0.01)
+    found = pattern("(a+)+$")
+    assert not any(found("a" * 5_000 + "!") for _ in range(2))
+    (record,) = caplog.records
+    assert "(a+)+$" in record.getMessage()
+    assert "aaaa" not in record.getMessage()
