@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import pytest
@@ -253,6 +253,37 @@ def test_whoever_waits_for_room_or_answers_is_told_of_the_end() -> None:
         scorer.gate.set()
         closed.result(PATIENCE)
     assert len(answers(first)) == 1
+
+
+def test_whoever_waits_for_a_future_that_is_given_up_is_told() -> None:
+    scorer = Staged(budget=1)
+    with held(scorer) as (engine, futures), ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(engine.close, finish=False)
+        assert wait(futures[1:], PATIENCE).done == set(futures[1:])
+        scorer.gate.set()
+        closed.result(PATIENCE)
+
+
+def test_replicas_that_wait_for_room_end_when_decoding_fails_for_good() -> None:
+    scorer, go = Staged(budget=1, replicas=2), threading.Event()
+
+    def broken(*_: object) -> list[Sentiment]:
+        assert go.wait(PATIENCE)
+        raise SystemExit
+
+    scorer.decode = broken  # type: ignore[method-assign]
+    engine = Engine(scorer, cache=0)
+    future = engine.submit([f"w{n}" for n in range(300)])
+    with engine._changed:
+        assert engine._changed.wait_for(lambda: engine._line.under_way == 2 + AHEAD, PATIENCE)
+    go.set()
+    with pytest.raises(ScoringError, match="SystemExit"):
+        answers(future)
+    with engine._changed:  # not `close`: without a limit it would wait for ever where one of them does not end
+        engine._line.end()
+    for thread in engine._line.threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_a_submission_that_was_cancelled_troubles_nobody() -> None:
