@@ -134,7 +134,6 @@ class Engine:
     def _give_up(self) -> None:
         with self._changed:
             dropped = self._waiting.drop()
-            self._changed.notify_all()
         for submission in dropped:
             if submission.future.cancel():
                 submission.future.set_running_or_notify_cancel()  # or concurrent.futures.wait would wait for it
@@ -158,7 +157,6 @@ class Engine:
             stranded = list(self._waiting.open)
             self._waiting.drop()
             self._waiting.open.clear()
-            self._changed.notify_all()
         for submission in stranded:
             if submission.future.set_running_or_notify_cancel():
                 submission.future.set_exception(_failed(error))

@@ -265,22 +265,30 @@ def test_whoever_waits_for_a_future_that_is_given_up_is_told() -> None:
 
 
 def test_replicas_that_wait_for_room_end_when_decoding_fails_for_good() -> None:
-    scorer, go = Staged(budget=1, replicas=2), threading.Event()
+    scorer, go, told = Staged(budget=1, replicas=2), threading.Event(), threading.Event()
+    taken, tokenize = threading.Event(), scorer.tokenize
+
+    def slow(texts: Sequence[str]) -> tuple[list[str], list[bool]]:
+        if "late" in texts:
+            taken.set()
+            assert told.wait(PATIENCE)
+        return tokenize(texts)
 
     def broken(*_: object) -> list[Sentiment]:
         assert go.wait(PATIENCE)
         raise SystemExit
 
-    scorer.decode = broken  # type: ignore[method-assign]
+    scorer.tokenize, scorer.decode = slow, broken  # type: ignore[method-assign]
     engine = Engine(scorer, cache=0)
-    future = engine.submit([f"w{n}" for n in range(300)])
+    engine.submit([f"w{n}" for n in range(9)])
     with engine._changed:
-        assert engine._changed.wait_for(lambda: engine._line.under_way == 2 + AHEAD, PATIENCE)
+        assert engine._changed.wait_for(lambda: engine._line.under_way >= 2 + AHEAD, PATIENCE)
+    late = engine.submit(["late"])
+    assert taken.wait(PATIENCE)
     go.set()
     with pytest.raises(ScoringError, match="SystemExit"):
-        answers(future)
-    with engine._changed:  # not `close`: without a limit it would wait for ever where one of them does not end
-        engine._line.end()
+        answers(late)
+    told.set()  # what becomes ready now is left to nobody
     for thread in engine._line.threads:
         thread.join(PATIENCE)
         assert not thread.is_alive()

@@ -160,6 +160,10 @@ arithmetic = best(x.device, x.dtype)
 print(*{float(y) for y in arithmetic.added(arithmetic.product(x, by), by, x)[0]})
 """
     done = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["1056.0"], "")
