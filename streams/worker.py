@@ -319,7 +319,7 @@ async def _supervised(role: Role, context: Context) -> None:
 def _vital(work: Callable[Concatenate[Context, P], Task]) -> Callable[Concatenate[Context, P], Task]:
     """A task of the worker's that would otherwise end unseen: what it raises stops the worker."""
 
-    async def kept(context: Context, *rest: P.args, **named: P.kwargs) -> None:
+    async def kept(context: Context, /, *rest: P.args, **named: P.kwargs) -> None:
         try:
             await work(context, *rest, **named)
         except Exception as error:

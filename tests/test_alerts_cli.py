@@ -111,3 +111,7 @@ def test_without_a_text_a_turn_is_only_its_score() -> None:
     from dataclasses import replace
 
     assert list(lines(alert(evidence=(replace(said, text=""),))))[1] == "    -0.90 customer"
+
+
+def test_an_event_that_nothing_writes_yet_is_no_option() -> None:
+    assert alerts_cli.EVENTS == ["open", "update", "escalate", "resolve"]

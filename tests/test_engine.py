@@ -288,6 +288,8 @@ def test_replicas_that_wait_for_room_end_when_decoding_fails_for_good() -> None:
     go.set()
     with pytest.raises(ScoringError, match="SystemExit"):
         answers(late)
+    with engine._changed:
+        assert engine._line._free()  # whoever waited for room is let on, though nothing is decoded any more
     told.set()  # what becomes ready now is left to nobody
     for thread in engine._line.threads:
         thread.join(PATIENCE)
