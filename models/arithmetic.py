@@ -54,11 +54,21 @@ def fused() -> Arithmetic:
     return Arithmetic(product, activated, added)
 
 
+def _tried(arithmetic: Arithmetic) -> Arithmetic:
+    """Itself, after a small product of each kind; raises what they raise here."""
+    x = torch.zeros(1, 32, dtype=torch.bfloat16)
+    by = Projection(torch.zeros(32, 32, dtype=x.dtype), torch.zeros(32, dtype=x.dtype))
+    arithmetic.product(x, by)
+    arithmetic.activated(x, by, GELUActivation())
+    arithmetic.added(x, by, x)
+    return arithmetic
+
+
 def best(device: torch.device, dtype: torch.dtype) -> Arithmetic:
     """What is fastest for weights of this type there."""
     if device.type == "cpu" and dtype == torch.bfloat16:
         try:
-            return fused()
-        except (AttributeError, RuntimeError):  # a build of torch without them
+            return _tried(fused())
+        except (AttributeError, RuntimeError):  # a build of torch without them, or a CPU for which oneDNN has none in bf16
             pass
     return plain()

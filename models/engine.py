@@ -135,7 +135,8 @@ class Engine:
         with self._changed:
             dropped = self._waiting.drop()
         for submission in dropped:
-            submission.future.cancel()
+            if submission.future.cancel():
+                submission.future.set_running_or_notify_cancel()  # or concurrent.futures.wait would wait for it
 
     def _answer(self, texts: Sequence[Text], results: Sequence[Result]) -> None:
         with self._changed:

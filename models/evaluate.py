@@ -99,7 +99,7 @@ def needed(module: str, by: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise ModelError(f"{by} needs {module.split('.')[0]}: pip install 'callpulse[evaluate]' ({error})") from error
+        raise ModelError(f"{by} needs {module.split('.')[0]}: pip install '.[evaluate]' ({error})") from error
 
 
 def read_sets(files: Iterable[Path], binary: bool = False) -> list[LabelledSet]:

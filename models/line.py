@@ -107,7 +107,8 @@ class Line:
                 self.changed.notify_all()
 
     def _free(self) -> bool:
-        return self.under_way < self.stages.replicas + AHEAD
+        """Nobody decodes any more where the line is broken: whoever waits for room then must not wait for ever."""
+        return self.over >= FORWARDED or self.under_way < self.stages.replicas + AHEAD
 
     def _next(
         self, left: Callable[[], Sized], before: int, take: Callable[[], T], free: Callable[[], bool] = lambda: True

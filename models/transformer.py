@@ -8,6 +8,7 @@ import hashlib
 import logging
 import platform
 import re
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,9 @@ AUTO = "bf16"
 """On whatever device: a worker that looked at its processor would score differently from its neighbour."""
 
 log = logging.getLogger("callpulse.model")
+
+THREADS = threading.Lock()
+"""Held while torch's number of threads, which is the process's as well, is another for a moment."""
 
 APART = 0.05  # of a probability: beyond what bf16 rounds, packed rows are computed wrongly
 
@@ -81,7 +85,12 @@ class Transformer:
     def begin(self) -> None:
         """Several threads with a batch each wait less than several that share one (measured: a quarter more texts on two)."""
         if self.replicas > 1:
-            torch.set_num_threads(1)
+            with THREADS:
+                before = torch.get_num_threads()  # asking ends this thread's lazy start, which would undo the next line
+                torch.set_num_threads(1)  # of this thread, and of all that are new to torch from here on: so it is put back
+                elsewhere = threading.Thread(target=torch.set_num_threads, args=(before,))
+                elsewhere.start()
+                elsewhere.join()
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
         """The texts as rows of at most `limit` tokens, and which of them had more. No row is empty."""
@@ -163,11 +172,12 @@ def load(
 
 def packing(model: Any, limit: int, budget: int) -> Packed | None:
     """The model for packed rows, warm for batches up to the budget; None, after one line in the log, where rows are padded."""
-    packed = pack(model)
+    packed = None
     try:
+        packed = pack(model)
         if packed is not None:
             packed.warm_up(tokens=budget, longest=limit)
-            if (apart := difference(model, packed, limit)) > APART:
+            if not (apart := difference(model, packed, limit)) <= APART:  # NaN is no less than anything
                 raise ArithmeticError(f"its probabilities would be off by {apart:.2f}")
     except torch.cuda.OutOfMemoryError:
         pass  # padded batches need no less; the engine cuts them, and says so

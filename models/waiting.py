@@ -108,13 +108,13 @@ class Waiting:
         return finished
 
     def drop(self) -> list[Submission]:
-        """Gives up all that is not under way; the submissions that will not get all answers."""
+        """Gives up all that is not under way; the submissions that will not get all answers, each once."""
         dropped = [*self.untokenized, *self.ready, *(text for batch in self.planned for text in batch)]
         self.unanswered -= len(dropped)
         self.untokenized.clear()
         self.ready.clear()
         self.planned.clear()
-        given_up = list(dict.fromkeys(text.submission for text in dropped))
+        given_up = list(dict.fromkeys(text.submission for text in dropped if text.submission in self.open))
         for submission in given_up:
             self.open.pop(submission, None)
         return given_up

@@ -85,7 +85,7 @@ def prepare() -> None:
         import phonenumbers  # noqa: F401
         import stdnum.luhn  # noqa: F401
     except ImportError as error:
-        raise SettingsError("--redact needs two libraries more: pip install 'callpulse[redact]'") from error
+        raise SettingsError("--redact needs two libraries more: pip install '.[redact]'") from error
 
 
 def redact(text: str) -> str:

@@ -65,7 +65,7 @@ class Settings:
     cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")
     score_speakers: str = _setting("customer,unknown", "speakers whose segments are scored, comma-separated")
     score_partials: bool = _setting(False, "score partial segments, too")
-    redact: bool = _setting(False, "mask numbers and e-mail addresses in all that is published (extra: callpulse[redact])")
+    redact: bool = _setting(False, "mask numbers and e-mail addresses in all that is published (extra: '.[redact]')")
     text: bool = _setting(True, "publish what was said; without it no text leaves the worker")
     rules: str = _setting("", "rules file, or folder of *.yaml; without: the three of the library that are on by default")
     rules_poll_s: float = _setting(3.0, "seconds between two looks whether the rules have changed")

@@ -15,9 +15,9 @@ import os
 import signal
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import faust
 import uvloop
@@ -45,6 +45,8 @@ WATCH_S = 5.0
 RETRY_S = 1.0
 NEVER_S = 7 * 86_400.0
 T = TypeVar("T")
+P = ParamSpec("P")
+Task = Coroutine[Any, Any, None]
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
 
 
@@ -314,6 +316,19 @@ async def _supervised(role: Role, context: Context) -> None:
         context.failed(error, [])
 
 
+def _vital(work: Callable[Concatenate[Context, P], Task]) -> Callable[Concatenate[Context, P], Task]:
+    """A task of the worker's that would otherwise end unseen: what it raises stops the worker."""
+
+    async def kept(context: Context, /, *rest: P.args, **named: P.kwargs) -> None:
+        try:
+            await work(context, *rest, **named)
+        except Exception as error:
+            context.failed(error, [])
+
+    return kept
+
+
+@_vital
 async def _watch(context: Context, roles: Sequence[Role]) -> None:
     while True:
         await asyncio.sleep(min(WATCH_S, context.settings.stall_s / 4))
@@ -321,15 +336,14 @@ async def _watch(context: Context, roles: Sequence[Role]) -> None:
             await role.watch(context)
 
 
+@_vital
 async def _reread(context: Context) -> None:
     """Looks whether the rules have changed, for as long as the worker runs."""
     log.info("%s in force", context.rules.in_force)
-    try:
-        await context.rules.watch(context.settings.rules_poll_s)
-    except Exception as error:
-        context.failed(error, [])
+    await context.rules.watch(context.settings.rules_poll_s)
 
 
+@_vital
 async def _report(context: Context, roles: Sequence[Role]) -> None:
     """One line when the worker is ready, then one every ten seconds in which something came or is left to do."""
     for role in roles:

@@ -116,3 +116,7 @@ def test_without_a_text_a_turn_is_only_its_score() -> None:
 @pytest.mark.parametrize("text", ["1960-01-01T00:00:00Z", "30000d"])
 def test_a_time_before_1970_is_the_beginning(text: str) -> None:
     assert since_ms(text, NOW) == 0
+
+
+def test_an_event_that_nothing_writes_yet_is_no_option() -> None:
+    assert alerts_cli.EVENTS == ["open", "update", "escalate", "resolve"]

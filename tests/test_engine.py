@@ -4,7 +4,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 import pytest
@@ -253,6 +253,47 @@ def test_whoever_waits_for_room_or_answers_is_told_of_the_end() -> None:
         scorer.gate.set()
         closed.result(PATIENCE)
     assert len(answers(first)) == 1
+
+
+def test_whoever_waits_for_a_future_that_is_given_up_is_told() -> None:
+    scorer = Staged(budget=1)
+    with held(scorer) as (engine, futures), ThreadPoolExecutor(1) as pool:
+        closed = pool.submit(engine.close, finish=False)
+        assert wait(futures[1:], PATIENCE).done == set(futures[1:])
+        scorer.gate.set()
+        closed.result(PATIENCE)
+
+
+def test_replicas_that_wait_for_room_end_when_decoding_fails_for_good() -> None:
+    scorer, go, told = Staged(budget=1, replicas=2), threading.Event(), threading.Event()
+    taken, tokenize = threading.Event(), scorer.tokenize
+
+    def slow(texts: Sequence[str]) -> tuple[list[str], list[bool]]:
+        if "late" in texts:
+            taken.set()
+            assert told.wait(PATIENCE)
+        return tokenize(texts)
+
+    def broken(*_: object) -> list[Sentiment]:
+        assert go.wait(PATIENCE)
+        raise SystemExit
+
+    scorer.tokenize, scorer.decode = slow, broken  # type: ignore[method-assign]
+    engine = Engine(scorer, cache=0)
+    engine.submit([f"w{n}" for n in range(9)])
+    with engine._changed:
+        assert engine._changed.wait_for(lambda: engine._line.under_way >= 2 + AHEAD, PATIENCE)
+    late = engine.submit(["late"])
+    assert taken.wait(PATIENCE)
+    go.set()
+    with pytest.raises(ScoringError, match="SystemExit"):
+        answers(late)
+    with engine._changed:
+        assert engine._line._free()  # whoever waited for room is let on, though nothing is decoded any more
+    told.set()  # what becomes ready now is left to nobody
+    for thread in engine._line.threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
 
 
 def test_a_submission_that_was_cancelled_troubles_nobody() -> None:

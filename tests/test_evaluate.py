@@ -306,7 +306,7 @@ def test_a_missing_extra_is_exit_code_1_with_the_way_out(
     monkeypatch.setitem(sys.modules, module, None)
     done = call(file, "--model", "lexicon", option)
     assert (done.code, done.out) == (1, "")
-    assert f"{option.split('=')[0]} needs {module.split('.')[0]}: pip install 'callpulse[evaluate]'" in done.err
+    assert f"{option.split('=')[0]} needs {module.split('.')[0]}: pip install '.[evaluate]'" in done.err
     assert done.err.count("\n") == 1
 
 

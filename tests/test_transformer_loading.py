@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +256,26 @@ def test_threads_are_set_when_they_are_given(folder: Path) -> None:
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
+
+
+def test_replicas_compute_on_one_thread_each_and_all_others_keep_their_number(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, seen, forward = torch.get_num_threads(), [], transformer.Transformer.forward
+
+    def watched(self: transformer.Transformer, rows: Any) -> Any:
+        seen.append(torch.get_num_threads())
+        return forward(self, rows)
+
+    monkeypatch.setattr(transformer.Transformer, "forward", watched)
+    try:
+        with models.Engine(load(folder, threads=2)) as engine:
+            engine.score(TEXTS)
+        with ThreadPoolExecutor(1) as new:
+            assert new.submit(torch.get_num_threads).result() == torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert set(seen) == {1}
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,15 @@ def test_a_batch_that_was_too_much_is_cut_and_what_was_planned_is_planned_anew(l
     assert sorted(text.number for batch in [*parts, *rest] for text in batch) == [*range(1, len(lengths) + 1)]
 
 
+def test_whoever_is_given_up_is_given_up_once() -> None:
+    waiting = Waiting(10_000, 4)
+    [one] = entered(waiting, [1] * (CHUNK + 1))
+    tokenizing = waiting.to_tokenize()
+    assert waiting.drop() == [one]
+    waiting.ready += tokenizing
+    assert waiting.drop() == []
+
+
 @pytest.mark.parametrize("stage", ["untokenized", "ready", "planned"])
 def test_what_is_given_up_is_nowhere_and_leaves_room(stage: str) -> None:
     waiting = Waiting(10, 4)

@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -164,3 +165,22 @@ def test_nobody_looks_while_partitions_are_taken_away_or_the_broker_does_not_ans
 
     progress = played(scene).role.progress
     assert (progress.lag, progress.moved_at) == (3, 0.0)
+
+
+@pytest.mark.parametrize("task", [worker._watch, worker._report])
+def test_a_task_that_raises_what_nobody_expects_stops_the_worker(
+    monkeypatch: pytest.MonkeyPatch, task: Callable[[Context, list[Role]], Coroutine[Any, Any, None]]
+) -> None:
+    monkeypatch.setattr(worker, "REPORT_S", 0.0)
+
+    async def scene(stage: Stage) -> None:
+        stage.context.settings = replace(stage.context.settings, stall_s=0.01)
+        stage.lane.jumps = None  # type: ignore[assignment]
+        stage.role.progress = None  # type: ignore[assignment]
+        stage.role.ready.set()
+        stage.lane.running.set()
+        await asyncio.wait_for(task(stage.context, [stage.role]), 20)
+
+    context = played(scene).context
+    assert context.stop.is_set()
+    assert isinstance(context.failure, (TypeError, AttributeError))
