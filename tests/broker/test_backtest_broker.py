@@ -79,7 +79,9 @@ def doubled(laid: Topics) -> None:
         laid.producer.send(record.topic, record.value, record.key, partition=record.partition).get(timeout=10)
 
 
-@pytest.mark.parametrize("partitions", [{}, {"segments": 3}], ids=["as many lanes as partitions", "three lanes"])
+@pytest.mark.parametrize(
+    ("cluster", "partitions"), [("embedded", {}), ("apache", {}), ("apache", {"segments": 3})], indirect=["cluster"]
+)
 def test_it_alerts_as_the_worker_did(cluster: Cluster, tmp_path: Path, partitions: dict[str, int]) -> None:
     path = tmp_path / "rules.yaml"
     path.write_text(RULES)

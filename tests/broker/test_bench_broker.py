@@ -14,6 +14,7 @@ from tests.bench.streaming import HOSTED
 from .conftest import Cluster
 
 MESSAGES = 1000  # more than a batch
+pytestmark = pytest.mark.parametrize("cluster", ["apache"], indirect=True)  # where it is measured
 
 
 class Echo:
