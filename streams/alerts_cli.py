@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import click
 
-from streams.conversation import epoch_ms
+from streams.conversation import epoch_ms, read_ms
 from streams.errors import SettingsError
 from streams.records import SEVERITIES, Alert, AlertEvent, Record, Severity
 from streams.settings import Settings
@@ -57,7 +57,7 @@ def since_ms(text: str, now: datetime) -> int:
     try:
         if ago := re.fullmatch(r"(\d{1,6})([smhd])", text):
             return max(0, epoch_ms(now - timedelta(**{UNITS[ago[2]]: int(ago[1])})))
-        return max(0, epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00"))))
+        return read_ms(text)
     except (ValueError, TypeError, OverflowError) as error:
         raise SettingsError(
             f"--since: {text!r} is neither a time such as 2026-01-31T09:00:00Z nor one such as 15m ago"

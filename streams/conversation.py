@@ -153,6 +153,11 @@ def epoch_ms(at: datetime) -> int:
     return (at - EPOCH) // timedelta(milliseconds=1)
 
 
+def read_ms(text: str) -> int:
+    """Milliseconds since 1970 (0 before) of an RFC 3339 time. Raises ValueError, or TypeError for a time without a zone."""
+    return max(0, epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00"))))
+
+
 _FIRST_MS, _LAST_MS = (epoch_ms(at.replace(tzinfo=timezone.utc)) for at in (datetime.min, datetime.max))
 
 

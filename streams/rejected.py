@@ -6,7 +6,7 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from streams.conversation import EPOCH, epoch_ms
+from streams.conversation import EPOCH, read_ms
 from streams.errors import SettingsError
 from streams.records import Record
 
@@ -104,6 +104,6 @@ def place(text: str) -> tuple[int, int]:
 def since_ms(text: str) -> int:
     """Milliseconds since 1970 (0 before) of an RFC 3339 time. Raises SettingsError for anything else."""
     try:
-        return max(0, epoch_ms(datetime.fromisoformat(text.replace("Z", "+00:00"))))
+        return read_ms(text)
     except (ValueError, TypeError) as error:
         raise SettingsError(f"--since: {text!r} is no RFC 3339 time such as 2026-01-31T09:00:00Z") from error

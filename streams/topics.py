@@ -5,7 +5,6 @@ import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -14,7 +13,7 @@ from kafka.errors import CommitFailedError, KafkaError, TopicAlreadyExistsError,
 from kafka.structs import OffsetAndMetadata
 
 from streams import access, security
-from streams.conversation import epoch_ms
+from streams.conversation import read_ms
 from streams.errors import AccessError, BrokerError, CallpulseError, SettingsError, TopicsError
 from streams.records import Record
 from streams.settings import Settings
@@ -261,7 +260,7 @@ def _at_time(
 
 def _start_ms(start: str) -> int:
     try:
-        return epoch_ms(datetime.fromisoformat(start.replace("Z", "+00:00")))
+        return read_ms(start)
     except (ValueError, TypeError) as error:
         raise SettingsError(
             f"--start: {start!r} is neither latest, earliest nor an RFC 3339 time such as 2026-01-31T09:00:00Z"
