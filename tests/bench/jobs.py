@@ -37,7 +37,6 @@ class Lap:
 JOBS = (
     Job("engine", "callpulse engine, as it is by default", f"{HERE}.ours", "engine"),
     Job("engine_fp32", "callpulse engine, fp32", f"{HERE}.ours", "engine", "fp32"),
-    Job("engine_bf16", "callpulse engine, bf16", f"{HERE}.ours", "engine", "bf16"),
     Job("bare_forward", "its bare forward pass: the limit", f"{HERE}.ours", "bare"),
     Job("pipeline", "transformers.pipeline, one by one", f"{HERE}.peers", "pipeline", "fp32", rival=True, warm=64),
     Job(
