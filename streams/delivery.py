@@ -132,20 +132,27 @@ class Lane:
         message = event.message
         place = _place(event)
         stretch = place, message.generation_id  # between two of them another worker may have gone on
-        expected = self.expected.get(stretch, message.offset)
-        if self.closed or message.offset < expected:
+        if self.closed or not self._mine(event):
+            return False
+        if (expected := self.expected.get(stretch)) is None:
+            return self._missed(f"nobody said where {place} begins", message)
+        if message.offset < expected:
             return False
         missing = message.offset - expected
         asked = missing and self.passed_over is not None
         if asked and await self.passed_over(place, expected, message.offset) and self._mine(event):  # type: ignore[misc]
-            self.closed = True
-            self.failed(PassedOverError(f"offsets {expected} to {message.offset - 1} of {place} did not come"), [message])
+            return self._missed(f"offsets {expected} to {message.offset - 1} of {place} did not come", message)
         if self.closed or not self._mine(event):
             return False
         if missing:
             self.jumps.append((place, expected, message.offset))
         self.expected[stretch] = message.offset + 1
         return True
+
+    def _missed(self, what: str, message: Message) -> bool:
+        self.closed = True
+        self.failed(PassedOverError(what), [message])
+        return False
 
     def start(self) -> None:
         self.tasks = [asyncio.create_task(self._drain()), asyncio.create_task(self._keep_committing())]

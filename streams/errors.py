@@ -7,7 +7,7 @@
     |- BrokerError       the broker cannot be reached or, embedded, cannot be started
     |  `- AccessError    the broker denies a right to what the user wants to use
     |- DeliveryError     a record could not be delivered
-    |  `- FencedError    because another worker has taken the partition over
+    |  `- FencedError    because another worker has taken the partition over, or may have written it
     |- PassedOverError   records were not handed over that lie in a topic
     |- PoisonError       a record that the code cannot work on (bad data is no error: this is a bug; nor is a text that the
     |                    model fails on: that is rejected)

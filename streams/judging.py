@@ -92,6 +92,8 @@ class Judging:
             if self.judged.get(partition) is not judged or not await self.member():
                 return False
             await self._close(judged)
+            if self.judged.get(partition) is not judged:
+                return False  # opened anew meanwhile, by a rebalance
             judged = self.judged[partition] = self._opened(partition)
         return False
 

@@ -33,6 +33,7 @@ RETRY_S = 1.0
 PAUSE_S = 0.1
 GONE = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState, ProducerClosed)
 """A transaction ends so when another producer has taken over its id, when the broker has given it up, or we have."""
+CAUSES = 8  # of an error, one behind the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +147,8 @@ class Transactions(Publisher):
         super().__init__(settings, transactional_id=transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1000))
 
     async def publish(self, *steps: Iterable[Outgoing]) -> None:
-        """Raises FencedError when the id has been taken over."""
+        """Raises FencedError when the id has been taken over, or when nobody knows how the transaction ended, as the broker
+        went away amid it: who starts the id anew learns that from what is stored."""
         try:
             await self._producer.begin_transaction()
             await self._deliver(chain(*steps))
@@ -155,4 +157,16 @@ class Transactions(Publisher):
             cause = error.__cause__ if isinstance(error, DeliveryError) else error
             if isinstance(cause, GONE):
                 raise FencedError(f"another producer has taken over: {cause!r}") from error
+            if _went_away(cause):
+                raise FencedError(f"the broker went away amid a transaction: {cause!r}") from error
             raise DeliveryError(f"a transaction was not committed: {error!r}") from error
+
+
+def _went_away(error: BaseException | None) -> bool:
+    """Whether a cause of it is one that passes. aiokafka (0.14) gives a transaction up, for good and with an error that says
+    nothing, where the connection breaks while it looks for the coordinator."""
+    for _ in range(CAUSES):
+        if isinstance(error, KafkaError) and error.retriable:
+            return True
+        error = error.__cause__ if error is not None else None
+    return False

@@ -77,6 +77,13 @@ class Role:
         await self.publisher.stop()
         await self.backlog.stop()
 
+    async def revoked(self) -> None:
+        """Returns when the lane has settled. An answer that comes meanwhile must not let it go on: what it takes in then would
+        follow on nothing."""
+        if self.beginning is not None:
+            self.beginning.cancel()
+        await self.lane.settle()
+
     def assigned(self, context: Context, partitions: Iterable[Any]) -> None:
         """Goes on in the background, for the group does not wait for long."""
         self.lane.passed_over = self.passed_over
@@ -203,7 +210,7 @@ def score_app(context: Context, scorer: Scorer) -> Role:
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:
         role.ready.clear()
-        await lane.settle()
+        await role.revoked()
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_app: Any, partitions: Iterable[Any], **_: Any) -> None:
@@ -228,7 +235,7 @@ def judge_app(context: Context, web: bool) -> Role:
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:
         judging.ready.clear()
-        await lane.settle()
+        await role.revoked()
 
     @app.on_partitions_assigned.connect(weak=False)
     async def assigned(_app: Any, partitions: Iterable[Any], **_: Any) -> None:

@@ -137,8 +137,11 @@ class Line:
             yield event
 
     def put(self, *offsets: int, partition: int = 0, generation: int | None = None, size: int = 0) -> None:
-        """Events of the present generation, unless another is given, with values of so many bytes."""
+        """Events of the present generation, unless another is given, with values of so many bytes. Where nobody said where a
+        partition begins, it is with the first of them."""
         generation = self.app.consumer_generation_id if generation is None else generation
+        if offsets and self.lane.running.is_set():
+            self.lane.expected.setdefault((place(partition), generation), offsets[0])
         for offset in offsets:
             self.queue.put_nowait(FakeEvent(FakeMessage(offset, generation, partition=partition, value=b"x" * size)))
 

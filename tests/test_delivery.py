@@ -6,7 +6,7 @@ from itertools import chain, pairwise
 
 import pytest
 from aiokafka import TopicPartition
-from lanes import PATIENCE, Line, place, run, turns, until
+from lanes import PATIENCE, FakeEvent, FakeMessage, Line, place, run, turns, until
 
 from streams import delivery
 from streams.errors import PassedOverError
@@ -267,7 +267,7 @@ def test_offsets_that_are_missing_are_noted_by_partition() -> None:
         line = Line()
         line.reassigned(p0=5, p2=3)
         line.put(5, 6, 9)
-        line.put(70, 72, partition=1)  # where it begins was not known
+        line.put(70, 72, partition=1)
         line.put(4, partition=2)
         line.put(10)
         await line.is_done(11)
@@ -324,6 +324,23 @@ def test_what_was_passed_over_stops_the_lane_before_anything_behind_it_is_done()
     [(error, offsets)] = line.failures
     assert isinstance(error, PassedOverError)
     assert offsets == [3]
+
+
+def test_what_comes_of_a_partition_whose_beginning_is_not_known_stops_the_lane() -> None:
+    async def scene() -> Line:
+        line = Line()
+        line.reassigned(p0=5)
+        del line.lane.expected[place(), line.app.consumer_generation_id]
+        line.queue.put_nowait(FakeEvent(FakeMessage(7, line.app.consumer_generation_id)))
+        await until(lambda: bool(line.failures))
+        await line.stop()
+        return line
+
+    line = run(scene)
+    assert line.work.begun == []
+    [(error, offsets)] = line.failures
+    assert isinstance(error, PassedOverError)
+    assert offsets == [7]
 
 
 def test_what_was_taken_in_before_is_not_taken_in_again() -> None:

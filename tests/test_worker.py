@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
-from lanes import FakeApp, FakeWork, place
+from lanes import FakeApp, FakeWork, place, turns
 
 from streams import worker
 from streams.agents import Context
@@ -119,6 +119,23 @@ def test_an_answer_that_comes_after_the_next_rebalance_is_of_no_use() -> None:
         await stage.lane.settle()
         stage.backlog.slow = False
         await beginning
+
+    assert not played(scene).lane.running.is_set()
+
+
+def test_an_answer_that_comes_while_the_lane_settles_does_not_let_it_go_on() -> None:
+    async def scene(stage: Stage) -> None:
+        stage.backlog.begin, stage.backlog.slow = {place(): Begin(9, 0)}, True
+        stage.role.assigned(stage.context, [place()])
+        await asyncio.sleep(0)
+        stage.lane.idle.clear()  # a batch is under way
+        settling = asyncio.create_task(stage.role.revoked())
+        await asyncio.sleep(0)
+        stage.backlog.slow = False
+        await turns()
+        assert not settling.done()
+        stage.lane.idle.set()
+        await settling
 
     assert not played(scene).lane.running.is_set()
 
