@@ -196,6 +196,7 @@ def test_a_protocol_that_is_not_spoken_is_refused_at_once() -> None:
 def test_a_collector_that_does_not_answer_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tracing, "CLOSE_S", 0.2)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_on")
     with exported(Settings()) as spans:
         spans.tracer.start_span("last").end()
