@@ -26,6 +26,7 @@ from streams.reload import Rules
 from streams.settings import Settings
 from streams.state import SKIPPED
 from streams.topics import Found
+from streams.traced import UNTRACED, Batch, Tracer, trace_id
 from streams.wire import encode, partition_of
 
 log = logging.getLogger("callpulse.worker")
@@ -54,6 +55,7 @@ class Context:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
     rules: Rules = field(default_factory=Rules)
+    tracer: Tracer = UNTRACED
 
     def failed(self, error: BaseException, batch: Sequence[Message]) -> None:
         """Stops the worker, after a line that says where it stood."""
@@ -64,11 +66,12 @@ class Context:
                 error.place,
                 self.topics["rejected"].name,
                 exc_info=error.__cause__,
+                extra=_poison(error, batch),
             )
         elif right := denied(error):
-            log.critical("stopping %s: %s. %s", _described(batch), right, error)
+            log.critical("stopping %s: %s. %s", _described(batch), right, error, extra=_first(batch))
         else:
-            log.critical("stopping on an unexpected error %s", _described(batch), exc_info=error)
+            log.critical("stopping on an unexpected error %s", _described(batch), exc_info=error, extra=_first(batch))
         self.failure = error
         self.stop.set()
 
@@ -78,6 +81,17 @@ def _described(batch: Sequence[Message]) -> str:
         return "between batches"
     first = batch[0]
     return f"in a batch of {len(batch)} that begins at {first.topic} partition {first.partition} offset {first.offset}"
+
+
+def _first(batch: Sequence[Message]) -> dict[str, object]:
+    return record_of(batch[0]).where if batch else {}
+
+
+def _poison(error: PoisonError, batch: Iterable[Message]) -> dict[str, object]:
+    """The record's place and, as it is of the batch, its trace."""
+    place = (error.topic, error.partition, error.offset)
+    headers = next((m.headers or () for m in batch if (m.topic, m.partition, m.offset) == place), ())
+    return {"topic": error.topic, "partition": error.partition, "offset": error.offset, "trace_id": trace_id(headers)}
 
 
 def record_of(message: Message) -> Record:
@@ -95,12 +109,13 @@ def record_of(message: Message) -> Record:
 
 @dataclass(slots=True)
 class Begun:
-    """Events whose texts are with the engine. `reading` is of those that are not skipped unseen."""
+    """Events whose texts are with the engine, since `at`. `reading` is of those that are not skipped unseen."""
 
     events: Sequence[Event]
     records: Sequence[Record]
     reading: Reading
     results: "asyncio.Future[list[Result]]"
+    at: float
 
 
 class Scoring:
@@ -121,7 +136,7 @@ class Scoring:
     ) -> None:
         self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
         self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
-        self.publisher, self.behind, self.mask = publisher, behind, self.settings.mask
+        self.publisher, self.behind, self.mask, self.tracer = publisher, behind, self.settings.mask, context.tracer
         self.engine = Engine(scorer, bound=3 * CAPACITY, cache=self.settings.cached_texts)  # a batch, the next, one given up
         self.model = Model(scorer.name, scorer.revision, scorer.precision)
         self.ahead: list[Begun] = []
@@ -141,7 +156,8 @@ class Scoring:
         await self._check([result for part in parts for result in await part.results])
         results = {id(event): (record, result) for part in parts for event, record, result in self._results(part)}
         self._look_ahead()
-        await self.publisher.publish([self._outgoing(*results[id(event)]) for event in batch])
+        with self.tracer.batch("score", self.clock, parts[0].at) as traced:
+            await self.publisher.publish([self._outgoing(*results[id(event)], traced) for event in batch])
         done = self.engine.figures
         self.counts.cached, self.counts.batches, self.counts.tokens = done.cached, done.batches, done.tokens
         return batch
@@ -149,7 +165,7 @@ class Scoring:
     def _begin(self, events: Sequence[Event]) -> Begun:
         records = [record_of(event.message) for event in events]
         reading = read([record for record in records if record.place not in self.skip], self.settings.policy)
-        return Begun(events, records, reading, asyncio.wrap_future(self.engine.submit(reading.texts)))
+        return Begun(events, records, reading, asyncio.wrap_future(self.engine.submit(reading.texts)), self.clock())
 
     def _look_ahead(self) -> None:
         """Begins what the next batch will hold as far as it is here; more may have come when that begins."""
@@ -172,10 +188,11 @@ class Scoring:
         for event, record in zip(part.events, part.records, strict=True):
             yield event, record, SKIPPED if record.place in self.skip else next(scored)
 
-    def _outgoing(self, record: Record, result: Scored | Rejected) -> Outgoing:
+    def _outgoing(self, record: Record, result: Scored | Rejected, traced: Batch) -> Outgoing:
         self.counts.received += 1
         if isinstance(result, Rejected):
             self.counts.rejected += 1
+            traced.rejected(record, result)
             return rejected_record(self.rejected.name, self.rejected.partitions, record, result, "score")
         self.counts.scored += result.sentiment is not None
         self.counts.skipped += result.sentiment is None
@@ -183,7 +200,8 @@ class Scoring:
         self.counts.mis_keyed += key != record.key
         partition = partition_of(result.call_id, self.sentiment.partitions)
         timestamp = min(record.timestamp, epoch_ms(result.scored_at))  # this topic need not take as much ahead as the input
-        return Outgoing(self.sentiment.name, partition, key, at(record, encode, result), timestamp=timestamp)
+        headers = traced.scored(record, result, partition)
+        return Outgoing(self.sentiment.name, partition, key, at(record, encode, result), headers, timestamp)
 
 
 def _without(events: Sequence[Event], begun: Iterable[Begun]) -> list[Event]:

@@ -12,7 +12,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -29,6 +29,7 @@ from streams.settings import KEY_PASSWORD, SASL_PASSWORD, SECURITY, Settings
 
 if TYPE_CHECKING:
     from streams.rejected import Rejection
+    from streams.traced import Tracer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 BROKER = ("bootstrap_servers", "broker", "prefix", *SECURITY)
@@ -104,9 +105,10 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
     itself fails stops the worker, and would stop it again; its last line names the place: --skip is the way out. A text
     that the model fails on stops nothing; it goes to calls.rejected.
     """
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.log_format)
     _check_skip(settings, skip)
     _ = settings.mask  # what it lacks is told now, not at the first text
+    tracing = _tracing(settings)
     from streams import reload, topics
 
     rules = reload.begin(settings.rules_path, settings.text)
@@ -125,7 +127,21 @@ def worker(settings: Settings, only: str | None, skip: Sequence[str]) -> int:
         topics.begin(settings, f"{settings.group}-{role}", settings.topic(topic))
     from streams.worker import run
 
-    return run(settings, found, scorer, judge=only != "score", skip=skip, rules=rules)
+    with tracing as tracer:
+        return run(settings, found, scorer, judge=only != "score", skip=skip, rules=rules, tracer=tracer)
+
+
+def _tracing(settings: Settings) -> "AbstractContextManager[Tracer]":
+    """Raises SettingsError, with the way out, where the libraries that --traces needs are not installed."""
+    from streams.traced import UNTRACED
+
+    if not settings.traces:
+        return nullcontext(UNTRACED)
+    try:
+        from streams.tracing import exported
+    except ImportError as error:
+        raise SettingsError("--traces needs OpenTelemetry: pip install '.[otel]'") from error
+    return exported(settings)
 
 
 def _check_skip(settings: Settings, skip: Sequence[str]) -> None:
@@ -537,7 +553,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         sys.exit(error.exit_code)
     except (CallpulseError, ModelError) as error:
-        click.secho(f"callpulse: {error}", fg="red", err=True)
+        _last_word(str(error))
         sys.exit(2 if isinstance(error, SettingsError) else 1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -549,6 +565,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         from streams.access import denied
 
         text = denied(error) or f"the Kafka broker did not do what was asked: {error!r}"
-        click.secho(f"callpulse: {text}", fg="red", err=True)
+        _last_word(text)
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _last_word(text: str) -> None:
+    if logs.machine_reads():
+        logging.getLogger("callpulse").critical("%s", text)
+    else:
+        click.secho(f"callpulse: {text}", fg="red", err=True)

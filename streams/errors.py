@@ -59,6 +59,7 @@ class PoisonError(CallpulseError):
     def __init__(self, topic: str, partition: int, offset: int) -> None:
         super().__init__(f"{topic} partition {partition} offset {offset}")
         self.place = f"{topic}:{partition}:{offset}"
+        self.topic, self.partition, self.offset = topic, partition, offset
 
 
 class RecordingError(CallpulseError):

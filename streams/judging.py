@@ -47,7 +47,8 @@ class Judging:
     def _opened(self, partition: int) -> Judged:
         context = self.context
         rules = context.rules.in_force  # not the newest: this may be amid a batch
-        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip, rules)
+        shared = context.topics, self.publisher, context.clock, context.skip, rules, context.tracer
+        return Judged(context.settings, partition, *shared)
 
     def _take(self) -> None:
         """Changes the rules of all partitions, if there are newer ones. Only between two batches."""
@@ -88,7 +89,7 @@ class Judging:
                 self._count(await act(judged))
                 return True
             except FencedError as error:
-                log.warning("partition %d: %s", partition, error)
+                log.warning("partition %d: %s", partition, error, extra=judged.where)
             if self.judged.get(partition) is not judged or not await self.member():
                 return False
             await self._close(judged)

@@ -5,6 +5,7 @@ A broker that goes away is waited for, however long; what it refuses for good is
 
 import asyncio
 import collections
+import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -24,7 +25,10 @@ from streams.errors import DeliveryError, FencedError
 from streams.records import Record, Rejected
 from streams.security import aio_client
 from streams.settings import Settings
+from streams.traced import trace_id
 from streams.wire import Header, rejection
+
+log = logging.getLogger("callpulse.publisher")
 
 MOST_BYTES = 1_000_000  # of a record; brokers take a little more by default, and a compressed batch may have held more
 BATCH_BYTES = 1 << 18
@@ -50,11 +54,20 @@ class Outgoing:
 
 def rejected_record(topic: str, partitions: int, record: Record, rejected: Rejected, stage: str) -> Outgoing:
     """The original for calls.rejected, untouched; of one that is too large for any topic only where it lies, and why."""
+    _say(record, rejected, stage)
     size = sum(len(part or b"") for part in (record.key, record.value)) + sum(len(n) + len(v or b"") for n, v in record.headers)
     if size > MOST_BYTES:
         record = replace(record, key=None, value=None, headers=())
     headers = tuple(rejection(record, rejected, stage))
     return Outgoing(topic, record.partition % partitions, record.key, record.value, headers)
+
+
+def _say(record: Record, rejected: Rejected, stage: str) -> None:
+    """A line about what was skipped, as somebody asked for it; about any other only on debug, since there may be thousands."""
+    level = logging.INFO if rejected.reason == "skipped" else logging.DEBUG
+    if log.isEnabledFor(level):
+        said = {**record.where, "stage": stage, "reason": rejected.reason, "trace_id": trace_id(record.headers)}
+        log.log(level, "rejected %s: %s", record.place, rejected.reason, extra=said)
 
 
 class Publisher:

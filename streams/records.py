@@ -70,6 +70,11 @@ class Record:
         """TOPIC:PARTITION:OFFSET, as --skip takes it and rejections are listed."""
         return f"{self.topic}:{self.partition}:{self.offset}"
 
+    @property
+    def where(self) -> dict[str, object]:
+        """The same for a log line, beside its message."""
+        return {"topic": self.topic, "partition": self.partition, "offset": self.offset}
+
 
 @dataclass(frozen=True, slots=True)
 class Rejected:

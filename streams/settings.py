@@ -77,7 +77,9 @@ class Settings:
     stall_s: float = _setting(120.0, "/healthz fails when there is lag and no offset has moved for so many seconds")
     web_host: str = _setting("127.0.0.1", "address that the worker's web server listens on")
     web_port: int = _setting(6066, "its port (0: no web server)")
+    traces: bool = _setting(False, "send spans by OTLP, to where OTEL_EXPORTER_OTLP_ENDPOINT says (extra: '.[otel]')")
     log_level: str = _setting("info", "debug, info, warning or error")
+    log_format: str = _setting("text", "text, or json: an object a line")
     security_protocol: str = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
     sasl_mechanism: str = _setting("", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")
     sasl_username: str = _setting("", "user of PLAIN and SCRAM")
@@ -105,6 +107,7 @@ class Settings:
             "stall_s": 0 < self.stall_s < FOREVER,
             "web_port": 0 <= self.web_port < 65536,
             "log_level": self.log_level in ("debug", "info", "warning", "error"),
+            "log_format": self.log_format in ("text", "json"),
             "security_protocol": self.security_protocol in PROTOCOLS,
             "sasl_mechanism": self.sasl_mechanism in ("", *MECHANISMS),
             "call_url": self.call_url.count("{") == self.call_url.count("{call_id}"),

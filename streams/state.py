@@ -27,9 +27,11 @@ from streams.rules import load as rules_of
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
+from streams.traced import UNTRACED, Batch, Carrying, Tracer, trace_id
 from streams.wire import POSITIONS_KEY, Header, cloud_event, decode_positions, decode_scored, encode
 
 SKIPPED = Rejected("skipped", "by --skip")
+UNCAUSED = Carrying()  # what a due time gives, or other rules, comes of no record
 
 log = logging.getLogger("callpulse.state")
 
@@ -103,8 +105,9 @@ class Judged:
         clock: Callable[[], float],
         skip: frozenset[str] = frozenset(),
         rules: RuleSet | None = None,
+        tracer: Tracer = UNTRACED,
     ) -> None:
-        self.settings, self.partition, self.clock, self.skip = settings, partition, clock, skip
+        self.settings, self.partition, self.clock, self.skip, self.tracer = settings, partition, clock, skip, tracer
         self.rules = rules if rules is not None else rules_of(None)
         self.topic, self.rejected = topics["sentiment"], topics["rejected"]
         self.transactions = self._transactions() if settings.profile.transactions else None
@@ -114,6 +117,11 @@ class Judged:
         self.lost = False
         self.writing = asyncio.Lock()  # a producer is not stopped amid its transaction: the commit would wait for ever
         self.loading = asyncio.create_task(self._load())
+
+    @property
+    def where(self) -> dict[str, object]:
+        """What is judged here, for a log line, beside its message."""
+        return {"topic": self.topic.name, "partition": self.partition}
 
     def _transactions(self) -> Transactions:
         name = f"{self.settings.group}-judge-{self.topic.name}-{self.partition}"
@@ -129,7 +137,7 @@ class Judged:
             except KafkaError as error:
                 if not error.retriable and not isinstance(error, KafkaTimeoutError):
                     raise
-                log.warning("the states of partition %d are not loaded yet: %r", self.partition, error)
+                log.warning("the states of partition %d are not loaded yet: %r", self.partition, error, extra=self.where)
                 await asyncio.sleep(RETRY_S)
 
     async def close(self) -> None:
@@ -140,7 +148,7 @@ class Judged:
             try:
                 await asyncio.wait_for(self._stop(self.transactions), STOP_S)
             except (asyncio.TimeoutError, TimeoutError):
-                log.warning("partition %d: a transaction is left to the broker to abort", self.partition)
+                log.warning("partition %d: a transaction is left to the broker to abort", self.partition, extra=self.where)
 
     async def _stop(self, transactions: Transactions) -> None:
         async with self.writing:
@@ -151,15 +159,18 @@ class Judged:
         another worker has taken the partition over, PoisonError at a record that the code fails on."""
         calls, outcome = await self._taken()
         rejections: list[tuple[Record, Rejected]] = []
+        traced = self.tracer.batch("judge", self.clock, self.clock())
         for record in records:
             try:
-                rejected = self._judge(calls, record, outcome)
+                rejected = self._judge(calls, record, outcome, traced)
             except Exception as error:
                 raise PoisonError(record.topic, record.partition, record.offset) from error
             if rejected is not None:
                 rejections.append((record, rejected))
+                traced.rejected(record, rejected)
         outcome.rejected = len(rejections)
-        await self._write(calls, outcome, rejections)
+        with traced:
+            await self._write(calls, outcome, rejections, traced)
         self.next_offset = records[-1].offset + 1
         return outcome
 
@@ -193,14 +204,17 @@ class Judged:
             await asyncio.sleep(0)
         return calls, outcome
 
-    def _judge(self, calls: Calls, record: Record, outcome: Outcome) -> Rejected | None:
+    def _judge(self, calls: Calls, record: Record, outcome: Outcome, traced: Batch) -> Rejected | None:
         if record.place in self.skip:
             return SKIPPED
         scored = decode_scored(record.value)
         if isinstance(scored, Rejected):
             return scored
         self.seen_at[scored.source.lane] = self.now_ms()
-        return calls.judge(scored, outcome)
+        alerts = len(outcome.alerts)
+        if (rejected := calls.judge(scored, outcome)) is None:
+            traced.judged(record, scored, outcome.alerts[alerts:])
+        return rejected
 
     def now_ms(self) -> int:
         return int(self.clock() * 1000)
@@ -227,12 +241,14 @@ class Judged:
         await self._write(calls, outcome, [])
         return outcome
 
-    async def _write(self, calls: Calls, outcome: Outcome, rejections: Sequence[tuple[Record, Rejected]]) -> None:
+    async def _write(
+        self, calls: Calls, outcome: Outcome, rejections: Sequence[tuple[Record, Rejected]], traced: Batch = UNCAUSED
+    ) -> None:
         """Publishes in the order that the module's docstring promises."""
         if self.lost:
             raise FencedError("the partition was given up")
         effects = [self._rejection(*pair) for pair in rejections]
-        effects += [self._event("alerts", self._linked(alert)) for alert in outcome.alerts]
+        effects += [self._event("alerts", self._linked(alert), traced.raised(alert)) for alert in outcome.alerts]
         effects += [self._event("summaries", summary) for summary in outcome.summaries]
         states = [
             self._out("state", call_id.encode(), encode(call) if call else None) for call_id, call in outcome.changed.items()
@@ -245,12 +261,15 @@ class Judged:
             except BaseException:
                 self.lost = True  # what is in memory is ahead of what is stored
                 raise
+        if log.isEnabledFor(logging.DEBUG):
+            for alert in outcome.alerts:
+                _say(alert, traced.raised(alert))
 
     def _out(self, topic: str, key: bytes | None, value: bytes | None, headers: Sequence[Header] = ()) -> Outgoing:
         return Outgoing(self.settings.topic(topic), self.partition, key, value, tuple(headers))
 
-    def _event(self, topic: str, record: Alert | Summary) -> Outgoing:
-        return self._out(topic, record.call_id.encode(), encode(record), cloud_event(record))
+    def _event(self, topic: str, record: Alert | Summary, headers: Sequence[Header] = ()) -> Outgoing:
+        return self._out(topic, record.call_id.encode(), encode(record), [*cloud_event(record), *headers])
 
     def _linked(self, alert: Alert) -> Alert:
         url = self.settings.call_url.replace("{call_id}", quote(alert.call_id, safe=""))
@@ -258,3 +277,10 @@ class Judged:
 
     def _rejection(self, record: Record, rejected: Rejected) -> Outgoing:
         return rejected_record(self.rejected.name, self.rejected.partitions, record, rejected, "judge")
+
+
+def _say(alert: Alert, headers: Sequence[Header]) -> None:
+    """A line about an alert that is delivered, without its evidence's text."""
+    said = {"call_id": alert.call_id, "alert_id": alert.alert_id, "rule": alert.rule.name, "trace_id": trace_id(headers)}
+    segment_id = alert.evidence[-1].segment_id if alert.evidence else None
+    log.debug("alert: %s %s %s", alert.event, alert.severity, alert.rule.name, extra=said | {"segment_id": segment_id})

@@ -35,6 +35,7 @@ from streams.reload import Rules
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
+from streams.traced import UNTRACED, Tracer
 
 log = logging.getLogger("callpulse.worker")
 
@@ -123,7 +124,8 @@ class Role:
         for place, count in lost.items():
             if count:
                 context.counts.lost += count
-                log.error("%s partition %d: %d records were deleted by retention unread", place.topic, place.partition, count)
+                said = "%s partition %d: %d records were deleted by retention unread"
+                log.error(said, *place, count, extra=place._asdict())
 
     async def watch(self, context: Context) -> None:
         """Looks once how far the lane is, and what lies behind."""
@@ -269,13 +271,14 @@ def run(
     judge: bool,
     skip: Iterable[str] = (),
     rules: Rules | None = None,
+    tracer: Tracer = UNTRACED,
 ) -> int:
     """Runs the scorer (when one is given) and the judge until a signal or a failure. Returns the exit code: 0 after SIGTERM,
     130 after SIGINT, 1 after a failure. `skip`: places of records, TOPIC:PARTITION:OFFSET, that go to calls.rejected.
     `rules` None: those that are on by default."""
     if scorer is not None:
         scorer.score(["warm up"])
-    return uvloop.run(_run(Context(settings, found, frozenset(skip), rules=rules or Rules()), scorer, judge))
+    return uvloop.run(_run(Context(settings, found, frozenset(skip), rules=rules or Rules(), tracer=tracer), scorer, judge))
 
 
 async def _run(context: Context, scorer: Scorer | None, judge: bool) -> int:

@@ -47,7 +47,9 @@ OTHER = {
     "call_url": "https://crm.example/{call_id}",
     "web_host": "0.0.0.0",
     "web_port": "0",
+    "traces": "true",
     "log_level": "debug",
+    "log_format": "json",
     "instance_id": "pod-1",
     "stall_s": "30",
     "security_protocol": "SASL_SSL",
@@ -139,7 +141,9 @@ def given(capture: list[Settings]) -> click.Command:
 
 def test_every_setting_can_be_given_by_flag_and_by_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(OTHER) == {f.name for f in fields(Settings)}
-    switches = {name: [flag(name)] for name in ("create_topics", "score_partials", "redact")} | {"text": ["--no-text"]}
+    switches = {name: [flag(name)] for name in ("create_topics", "score_partials", "redact", "traces")} | {
+        "text": ["--no-text"]
+    }
     flags = [part for name, text in OTHER.items() for part in switches.get(name, [flag(name), text])]
     got: list[Settings] = []
     given(got).main(flags, standalone_mode=False)

@@ -63,6 +63,7 @@ def test_text_becomes_the_settings_type(name: str, text: str, value: object) -> 
         ("score_speakers", "customer, agent"),
         ("web_port", "65536"),
         ("log_level", "loud"),
+        ("log_format", "xml"),
         ("call_url", "https://crm.example/{id}"),
         ("call_url", "https://crm.example/{call_id}/{"),
         ("security_protocol", "TLS"),
