@@ -10,5 +10,4 @@ from chart.helm import missing
 @pytest.fixture(autouse=True)
 def _tools() -> None:
     if why := missing():
-        assert "CI" not in os.environ, why
-        pytest.skip(why)
+        (pytest.fail if "CI" in os.environ else pytest.skip)(why)

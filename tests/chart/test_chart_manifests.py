@@ -119,7 +119,8 @@ def test_topics_are_created_before_the_workers_come() -> None:
 
 
 def test_the_dashboard_is_found_by_grafanas_sidecar() -> None:
-    for config in of_kind("ConfigMap", "everything"):
-        if config["metadata"]["labels"].get("grafana_dashboard") == "1":
-            [(name, text)] = config["data"].items()
-            assert json.loads(text) == json.loads((CHART / "files" / name).read_text(encoding="utf-8"))
+    labelled = [m for m in of_kind("ConfigMap", "everything") if m["metadata"]["labels"].get("grafana_dashboard") == "1"]
+    shipped = {path.name: path.read_text(encoding="utf-8") for path in (CHART / "files").glob("*.json")}
+    assert [m["data"].keys() for m in labelled] == ([shipped.keys()] if shipped else [])
+    for config in labelled:
+        assert all(json.loads(text) == json.loads(shipped[name]) for name, text in config["data"].items())
