@@ -17,7 +17,7 @@ from streams.agents import Context
 from streams.conversation import Limits
 from streams.exposition import Exposition
 from streams.families import FAMILIES, table
-from streams.metrics import SECONDS, Agent, Judge, Scorer, Scrape
+from streams.metrics import SECONDS, Agent, Computing, Judge, Scrape
 from streams.outcome import Outcome
 from streams.pipeline import Calls
 from streams.records import Reason
@@ -34,7 +34,7 @@ def agent(role: str) -> Agent:
 def scraped(context: Context, *roles: str) -> Scrape:
     """With made-up agents."""
     sizes = Histogram((1, 2, 4)), Histogram((16, 32))
-    model = Scorer("m", "abc", "bf16", "cuda:0", 1 << 30, 0.5, 12.5, *sizes) if "score" in roles else None
+    model = Computing("m", "abc", "bf16", "cuda:0", 1 << 30, 0.5, 12.5, *sizes) if "score" in roles else None
     judge = Judge({"billing": 2}, {"billing": 1}, RULES, refused=True) if "judge" in roles else None
     return Scrape("1.2", context.counts, context.metrics, [agent(role) for role in roles], model, judge)
 
@@ -140,7 +140,7 @@ def test_a_worker_with_one_agent_exposes_what_it_has(role: str, other: str) -> N
 
 def test_on_a_cpu_nothing_is_said_of_memory_and_use() -> None:
     assert use("cpu") == (None, None)
-    model = Scorer("m", "1", "fp32", "cpu", None, None, 2.0, Histogram((1,)), Histogram((1,)))
+    model = Computing("m", "1", "fp32", "cpu", None, None, 2.0, Histogram((1,)), Histogram((1,)))
     shared = context()
     samples = read(Exposition(lambda: Scrape("1", shared.counts, shared.metrics, [], model)).text())
     assert {name for name in names(samples) if "device" in name} == {"callpulse_device_seconds_total"}

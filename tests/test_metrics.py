@@ -75,6 +75,7 @@ def test_turns_are_the_scored_ones_of_the_customer_s_side_each_once_by_queue_and
         scored(6, 0),
         scored(7, 0, segment_id="s6"),  # the producer's own repeat
         scored(8, -1, final=False),
+        scored(9, -1, final=False, call_id="partials only"),
     ]
     metrics = Metrics()
     metrics.judged(judged(*turns), NOW_S)

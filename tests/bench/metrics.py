@@ -13,7 +13,7 @@ from datetime import datetime, timedelta, timezone
 from models.histogram import Histogram
 from streams.census import Census, Queues
 from streams.exposition import Exposition
-from streams.metrics import SECONDS, Agent, Counts, Judge, Metrics, Scorer, Scrape, spoken_ms
+from streams.metrics import SECONDS, Agent, Computing, Counts, Judge, Metrics, Scrape, spoken_ms
 from streams.outcome import Outcome
 from streams.records import Sentiment
 from streams.rules import load
@@ -82,7 +82,7 @@ def scrape(metrics: Metrics) -> float:
     agents = [
         Agent(r, f"g-{r}", f"calls.{r}", 3, 9, 0.0, Histogram(SECONDS), {(r, n): n for n in range(12)}) for r in ("s", "j")
     ]
-    model = Scorer("m", "1", "bf16", "cpu", None, None, 1.0, Histogram(SECONDS), Histogram(SECONDS))
+    model = Computing("m", "1", "bf16", "cpu", None, None, 1.0, Histogram(SECONDS), Histogram(SECONDS))
     queues = {f"q{n}": n for n in range(50)}
     exposition = Exposition(lambda: Scrape("1", Counts(), metrics, agents, model, Judge(queues, queues, load(None), False)))
     exposition.text()
