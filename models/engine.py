@@ -15,6 +15,7 @@ from types import TracebackType
 from models import cache as caching
 from models.cache import Cache
 from models.errors import BusyError, ClosedError, ScoringError
+from models.histogram import Histogram
 from models.line import Line, described
 from models.sentiment import Scorer, Sentiment
 from models.staged import Failure, Result, Staged, Whole, has_stages
@@ -26,7 +27,8 @@ BOUND = 8192
 @dataclass(frozen=True, slots=True)
 class Figures:
     """Since the engine's start: forward passes, texts and their tokens in them (without padding), texts that failed, texts
-    that the cache knew; and how many wait now."""
+    that the cache knew; and how many wait now. `forward_s`: seconds in forward passes, added up over the threads in them;
+    `busy_s`: seconds in which a pass was launched and not decoded, which is how long a device computes behind the threads."""
 
     batches: int = 0
     texts: int = 0
@@ -34,6 +36,8 @@ class Figures:
     failed: int = 0
     cached: int = 0
     waiting: int = 0
+    forward_s: float = 0.0
+    busy_s: float = 0.0
 
 
 class Engine:
@@ -69,7 +73,18 @@ class Engine:
     def figures(self) -> Figures:
         with self._changed:
             line = self._line
-            return Figures(line.batches, line.texts, line.tokens, self._failed, self._cache.hits, self._waiting.unanswered)
+            texts = line.texts, line.tokens, self._failed, self._cache.hits, self._waiting.unanswered
+            return Figures(line.batches, *texts, line.forward_s, line.busy_s)
+
+    @property
+    def batch_texts(self) -> Histogram:
+        """Texts a forward pass."""
+        return self._line.batch_texts
+
+    @property
+    def batch_tokens(self) -> Histogram:
+        """Tokens a forward pass, without padding."""
+        return self._line.batch_tokens
 
     def submit(self, texts: Sequence[str], *, fresh: bool = False) -> "Future[list[Result]]":
         """Takes the texts in and returns at once; the future has a result a text, in their order, and may be cancelled.

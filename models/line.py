@@ -6,6 +6,7 @@ All that they share is touched under one condition; no stage of the model runs u
 import logging
 import math
 import threading
+import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
@@ -13,11 +14,14 @@ from typing import Any, TypeVar
 
 from models.attempts import attempt, halves
 from models.errors import ScoringError
+from models.histogram import Histogram
 from models.staged import Failure, Result, Staged
 from models.waiting import Text, Waiting
 
 log = logging.getLogger("callpulse.engine")
 
+TEXTS = tuple(2**n for n in range(11))  # 1 to 1,024 a batch
+TOKENS = tuple(2**n for n in range(4, 16))  # 16 to 32,768
 AHEAD = 1  # batches that a device may have behind those that it computes. With more, they are cut too early
 CLOSED, TOKENIZED, FORWARDED = 1, 2, 3
 """What is over: nothing comes in, nothing more becomes ready, nothing more gets under way."""
@@ -29,7 +33,8 @@ class Line:
     """Moves texts from `waiting` to `answer`. `changed` guards `waiting` and all of this; whoever puts something in notifies.
 
     `broken` is called once, on the thread concerned, when the line itself fails; then nothing more is answered. `batches`,
-    `texts` and `tokens` count forward passes and what was in them, padding left out.
+    `texts` and `tokens` count forward passes and what was in them, padding left out; `batch_texts` and `batch_tokens` how many
+    were in each. `forward_s` and `busy_s`: see models.engine.Figures; `clock` gives seconds and never goes back.
     """
 
     def __init__(
@@ -39,11 +44,15 @@ class Line:
         changed: threading.Condition,
         answer: Answer,
         broken: Callable[[BaseException], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.clock = clock
         self.stages, self.waiting, self.changed, self.answer, self.broken = stages, waiting, changed, answer, broken
         self.over = 0
         self.batches = self.texts = self.tokens = 0
-        self.launched: deque[tuple[Sequence[Text], Any]] = deque()
+        self.batch_texts, self.batch_tokens = Histogram(TEXTS), Histogram(TOKENS)
+        self.forward_s = self.busy_s = self.decoded_at = 0.0
+        self.launched: deque[tuple[Sequence[Text], Any, float]] = deque()
         self.under_way = 0  # launched and not decoded
         self.forwarding = stages.replicas  # threads in that stage
         self.said: set[str] = set()
@@ -97,12 +106,15 @@ class Line:
 
     def _decoding(self) -> None:
         while launched := self._next(lambda: self.launched, FORWARDED, self.launched.popleft):
-            texts, logits = launched
+            texts, logits, launched_at = launched
             rows = list(enumerate(texts))
             for part, outcome in attempt(rows, lambda part, logits=logits: self._decode(part, logits), self._halves):  # type: ignore[misc]
                 results = [outcome] * len(part) if isinstance(outcome, Failure) else outcome
                 self.answer([text for _, text in part], results)
             with self.changed:
+                now = self.clock()
+                self.busy_s += now - max(launched_at, self.decoded_at)
+                self.decoded_at = now
                 self.under_way -= 1
                 self.changed.notify_all()
 
@@ -124,17 +136,23 @@ class Line:
             text.row, text.truncated, text.length = row, cut, self.stages.length(row)
 
     def _forward(self, texts: Sequence[Text]) -> Any:
+        began = self.clock()
         logits = self.stages.forward([text.row for text in texts])
+        with self.changed:
+            self.forward_s += self.clock() - began
         if len(logits) != len(texts):
             raise ScoringError(f"{len(logits)} rows of logits for {len(texts)} texts")
         return logits
 
     def _launch(self, texts: Sequence[Text], logits: Any) -> None:
         with self.changed:
+            tokens = sum(text.length for text in texts)
             self.batches += 1
             self.texts += len(texts)
-            self.tokens += sum(text.length for text in texts)
-            self.launched.append((texts, logits))
+            self.tokens += tokens
+            self.batch_texts.observe(len(texts))
+            self.batch_tokens.observe(tokens)
+            self.launched.append((texts, logits, self.clock()))
             self.under_way += 1
             self.changed.notify_all()
 

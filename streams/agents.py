@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from itertools import islice
 
 from models.batching import take
+from models.device import use
 from models.engine import Engine
 from models.errors import ScoringError
 from models.sentiment import Scorer
@@ -18,7 +19,8 @@ from streams.access import denied
 from streams.conversation import epoch_ms
 from streams.delivery import CAPACITY, Event, Message
 from streams.errors import PoisonError
-from streams.metrics import Counts
+from streams.metrics import Counts, Metrics, spoken_ms
+from streams.metrics import Scorer as Seen
 from streams.pipeline import Reading, Stamp, assemble, at, read
 from streams.publisher import Outgoing, Publisher, rejected_record
 from streams.records import Model, Record, Rejected, Scored
@@ -50,6 +52,7 @@ class Context:
     topics: Mapping[str, Found]
     skip: frozenset[str] = frozenset()
     counts: Counts = field(default_factory=Counts)
+    metrics: Metrics = field(default_factory=Metrics)
     clock: Callable[[], float] = field(default_factory=anchored)
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     failure: BaseException | None = None
@@ -95,12 +98,13 @@ def record_of(message: Message) -> Record:
 
 @dataclass(slots=True)
 class Begun:
-    """Events whose texts are with the engine. `reading` is of those that are not skipped unseen."""
+    """Events whose texts are with the engine, from `taken_at` on. `reading` is of those that are not skipped unseen."""
 
     events: Sequence[Event]
     records: Sequence[Record]
     reading: Reading
     results: "asyncio.Future[list[Result]]"
+    taken_at: float
 
 
 class Scoring:
@@ -120,6 +124,7 @@ class Scoring:
         self, context: Context, scorer: Scorer, publisher: Publisher, behind: Callable[[], Sequence[Event]] = tuple
     ) -> None:
         self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
+        self.metrics, self.device = context.metrics, str(getattr(scorer, "device", "cpu"))
         self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
         self.publisher, self.behind, self.mask = publisher, behind, self.settings.mask
         self.engine = Engine(scorer, bound=3 * CAPACITY, cache=self.settings.cached_texts)  # a batch, the next, one given up
@@ -128,6 +133,13 @@ class Scoring:
 
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.close, finish=False)
+
+    def seen(self) -> Seen:
+        """For whoever scrapes the worker."""
+        done, model, device = self.engine.figures, self.model, self.device
+        seconds = done.busy_s if device.startswith("cuda") else done.forward_s
+        sizes = self.engine.batch_texts, self.engine.batch_tokens
+        return Seen(model.name, model.revision, model.precision, device, *use(device), seconds, *sizes)
 
     def size(self, waiting: Iterable[Event]) -> int:
         lengths = (len(event.message.value or b"") // BYTES_A_TOKEN for event in waiting)
@@ -139,9 +151,12 @@ class Scoring:
         self.ahead = []
         self._look_ahead()
         await self._check([result for part in parts for result in await part.results])
-        results = {id(event): (record, result) for part in parts for event, record, result in self._results(part)}
+        scored_at = self.clock()
+        results = {id(event): (record, result) for part in parts for event, record, result in self._results(part, scored_at)}
         self._look_ahead()
         await self.publisher.publish([self._outgoing(*results[id(event)]) for event in batch])
+        for part in parts:
+            self.metrics.published(len(part.events), part.taken_at, scored_at, self.clock())
         done = self.engine.figures
         self.counts.cached, self.counts.batches, self.counts.tokens = done.cached, done.batches, done.tokens
         return batch
@@ -149,7 +164,9 @@ class Scoring:
     def _begin(self, events: Sequence[Event]) -> Begun:
         records = [record_of(event.message) for event in events]
         reading = read([record for record in records if record.place not in self.skip], self.settings.policy)
-        return Begun(events, records, reading, asyncio.wrap_future(self.engine.submit(reading.texts)))
+        results, now = asyncio.wrap_future(self.engine.submit(reading.texts)), self.clock()
+        self.metrics.stages["consumed"].observe_all([now - record.timestamp / 1000 for record in records])
+        return Begun(events, records, reading, results, now)
 
     def _look_ahead(self) -> None:
         """Begins what the next batch will hold as far as it is here; more may have come when that begins."""
@@ -166,8 +183,8 @@ class Scoring:
         if isinstance(result, Failure):
             raise ScoringError(f"the scorer fails on every text: {result.reason}")
 
-    def _results(self, part: Begun) -> Iterator[tuple[Event, Record, Scored | Rejected]]:
-        now = datetime.fromtimestamp(self.clock(), timezone.utc)
+    def _results(self, part: Begun, scored_at: float) -> Iterator[tuple[Event, Record, Scored | Rejected]]:
+        now = datetime.fromtimestamp(scored_at, timezone.utc)
         scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now, self.mask)))
         for event, record in zip(part.events, part.records, strict=True):
             yield event, record, SKIPPED if record.place in self.skip else next(scored)
@@ -176,9 +193,11 @@ class Scoring:
         self.counts.received += 1
         if isinstance(result, Rejected):
             self.counts.rejected += 1
+            self.metrics.rejected["score", result.reason] += 1
             return rejected_record(self.rejected.name, self.rejected.partitions, record, result, "score")
         self.counts.scored += result.sentiment is not None
         self.counts.skipped += result.sentiment is None
+        self.metrics.spoken_ms += spoken_ms(result)
         key = result.call_id.encode()
         self.counts.mis_keyed += key != record.key
         partition = partition_of(result.call_id, self.sentiment.partitions)

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from streams.conversation import Limits
-from streams.pipeline import NOWHERE, Calls, Outcome
+from streams.outcome import Outcome
+from streams.pipeline import NOWHERE, Calls
 from streams.quotes import CUSTOMER_SIDE
 from streams.records import Alert, Scored, Speaker
 from streams.redact import Mask, kept

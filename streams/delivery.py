@@ -34,7 +34,9 @@ from typing import Any, Protocol
 
 from aiokafka import TopicPartition
 
+from models.histogram import Histogram
 from streams.errors import PassedOverError
+from streams.metrics import SECONDS
 
 log = logging.getLogger("callpulse.delivery")
 
@@ -83,7 +85,8 @@ class Lane:
     When partitions are taken away, what waits is given up (it will be redelivered), what is under way is finished and
     committed; if that takes longer than SETTLE_S, it is abandoned without a commit. `failed` is called once, with the batch
     under way, when the work raises. `done` has the offset behind the last event done, by partition, of those assigned now;
-    `jumps` the places where offsets are missing: (partition, expected, found).
+    `jumps` the places where offsets are missing: (partition, expected, found). `taken` counts the events of all batches,
+    `batches` how long (seconds) each took that was done.
 
     What is taken in follows without a gap from where the partition begins: else what is done could be committed past what never
     came (under load, Faust has been seen to drop what it fetched after a rebalance). `passed_over` says, by asking the broker,
@@ -108,6 +111,7 @@ class Lane:
         self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
         self.assignment = 0  # counts them: what was begun under one is not acknowledged under the next
         self.committing = asyncio.Lock()
+        self.taken, self.batches = 0, Histogram(SECONDS)
 
     @property
     def paused(self) -> bool:
@@ -217,7 +221,9 @@ class Lane:
                 self.idle.clear()
                 batch, assignment = self._batch(), self.assignment
                 if batch:
+                    began, self.taken = loop.time(), self.taken + len(batch)
                     done = await self.work.work(batch)
+                    self.batches.observe(loop.time() - began)
                     if assignment == self.assignment:
                         self._note(batch, done)
                     batch = []

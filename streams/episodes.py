@@ -72,6 +72,10 @@ def open_episode(episodes: Sequence[Episode], name: str) -> Episode | None:
     return next((e for e in episodes if e.name == name and not e.resolved), None)
 
 
+def open_count(episodes: Sequence[Episode]) -> int:
+    return sum([not e.resolved for e in episodes]) if episodes else 0
+
+
 def next_number(episodes: Sequence[Episode], name: str) -> int:
     return max((e.number for e in episodes if e.name == name), default=0) + 1
 

@@ -12,7 +12,8 @@ from streams.conditions import Condition
 from streams.conversation import Conversation, Limits
 from streams.episodes import open_episode
 from streams.look import Look
-from streams.pipeline import Calls, Outcome
+from streams.outcome import Outcome
+from streams.pipeline import Calls
 from streams.records import Alert, Record, Rejected, Scored
 from streams.rules import Rule, RuleSet
 from streams.timers import bounded

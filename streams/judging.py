@@ -14,7 +14,8 @@ from streams.agents import Context, record_of
 from streams.backlog import ANSWER_S, Backlog
 from streams.delivery import Event
 from streams.errors import FencedError
-from streams.pipeline import Outcome
+from streams.metrics import Judge
+from streams.outcome import Outcome
 from streams.publisher import Publisher
 from streams.records import Record
 from streams.state import Judged
@@ -47,7 +48,9 @@ class Judging:
     def _opened(self, partition: int) -> Judged:
         context = self.context
         rules = context.rules.in_force  # not the newest: this may be amid a batch
-        return Judged(context.settings, partition, context.topics, self.publisher, context.clock, context.skip, rules)
+        return Judged(
+            context.settings, partition, context.topics, self.publisher, context.clock, context.skip, rules, context.metrics
+        )
 
     def _take(self) -> None:
         """Changes the rules of all partitions, if there are newer ones. Only between two batches."""
@@ -138,6 +141,18 @@ class Judging:
         counts = self.context.counts
         counts.judged += outcome.judged
         counts.repeats += outcome.repeats
-        counts.rejected += outcome.rejected
+        counts.rejected += len(outcome.rejected)
         counts.alerts += len(outcome.alerts)
         counts.summaries += len(outcome.summaries)
+        self.context.metrics.judged(outcome, self.context.clock())
+
+    def seen(self) -> Judge:
+        """For whoever scrapes the worker."""
+        live: collections.Counter[str] = collections.Counter()
+        alerts: collections.Counter[str] = collections.Counter()
+        for judged in self.judged.values():
+            if (calls := judged.loaded) is not None:
+                live.update(calls.census.live)
+                alerts.update(calls.census.open)
+        rules = self.context.rules
+        return Judge(live, alerts, rules.in_force, bool(rules.refused))

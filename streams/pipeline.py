@@ -4,7 +4,7 @@ The worker's agents are these functions with delivery around them; a backtest or
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,15 +12,18 @@ from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
 from models.staged import Failure, Result
 from streams.alerts import Judgement, due, follow, reload, resolve_all
+from streams.census import Census, Queues
 from streams.conversation import Conversation, Limits, Position, Positions, Timing, advance, closed
+from streams.episodes import open_count
 from streams.errors import PoisonError
 from streams.held import States
-from streams.records import Alert, Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source, Summary
+from streams.outcome import Outcome
+from streams.records import Model, Record, Rejected, Scored, Segment, Sentiment, Skipped, Source
 from streams.redact import Mask, kept
 from streams.rules import RuleSet, load
 from streams.summary import summarise
 from streams.timers import Timers, bounded
-from streams.wire import decode, decode_timing
+from streams.wire import decode, decode_standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,18 +129,6 @@ def _rounded(s: ModelSentiment) -> Sentiment:
     return Sentiment(s.label, round(s.score, 5), round(s.negative, 5), round(s.neutral, 5), round(s.positive, 5))
 
 
-@dataclass(slots=True)
-class Outcome:
-    """What judging some records gave: to be published, then the changed calls to be stored (None: to be removed)."""
-
-    alerts: list[Alert] = field(default_factory=list)
-    summaries: list[Summary] = field(default_factory=list)
-    changed: dict[str, Conversation | None] = field(default_factory=dict)
-    judged: int = 0
-    repeats: int = 0
-    rejected: int = 0
-
-
 NOWHERE = Position(-1, 0)
 
 
@@ -147,7 +138,7 @@ class Calls:
     A source partition ("lane") has a clock: the highest timestamp of its records. Before a record is judged, everything
     due on its lane by its timestamp happens; `tick` moves all clocks when the partition is drained and nothing arrives. What
     was said goes through `mask` first: calls.sentiment may hold what a scorer wrote that masked less. `rules` None:
-    those that are on by default.
+    those that are on by default. `census` counts the live calls by queue, under the names that `queues` gives.
 
     What other rules have judged, here before `take` or in another worker, is `untaken` until `take_over`: before anything is
     judged, open alerts of rules that are gone resolve, of all calls. A state in which none does stays as it is stored, and is
@@ -162,8 +153,10 @@ class Calls:
         positions: Positions | None = None,
         rules: RuleSet | None = None,
         mask: Mask = kept,
+        queues: Queues | None = None,
     ) -> None:
         self.limits, self.rules = limits, rules if rules is not None else load(None)
+        self.census = Census(queues or Queues())
         self.partitions = partitions
         self.mask, self.calls = mask, States(mask)
         self.lanes: dict[str, Position] = dict(positions.lanes) if positions else {}
@@ -172,13 +165,15 @@ class Calls:
         for call in states:
             self.calls[call.call_id] = call
             self._met(call)
+            self.census.note(call, open_count(call.episodes))
 
     def load(self, states: Iterable[bytes]) -> None:
         """Takes in states as they lie on calls.state, each of another call, and leaves them encoded until they are touched."""
         for state in states:
-            timing = decode_timing(state)
-            self.calls.put(timing.call_id, state)
-            self._met(timing)
+            standing = decode_standing(state)
+            self.calls.put(standing.call_id, state)
+            self._met(standing)
+            self.census.note(standing, standing.open_alerts)
 
     def _met(self, timing: Timing) -> None:
         self._schedule(timing)
@@ -222,6 +217,7 @@ class Calls:
         self._fire(source.lane, clock, outcome)
         self.lanes[source.lane] = Position(source.offset, clock)
         outcome.judged += 1
+        outcome.scored_at.append(scored.scored_at)
         if (call := self.calls.get(scored.call_id)) is not None:
             call = self._taken(call, outcome)
         if call is not None and source.offset <= call.positions.get(source.lane, -1):
@@ -235,7 +231,12 @@ class Calls:
             return Rejected("call_ended", "the call's summary has been published")
         if (text := self.mask(scored.text)) != scored.text:
             scored = replace(scored, text=text)
-        self._follow(follow(before, advance(before, scored), scored, self.rules), outcome)
+        after = advance(before, scored)
+        judgement = follow(before, after, scored, self.rules)
+        outcome.raised_at += [scored.source.timestamp] * len(judgement.alerts)
+        if before is None or after.turns is not before.turns:
+            outcome.hear(scored, self.census.queues.of(after.attributes))
+        self._follow(judgement, outcome)
         return None
 
     def tick(self, clocks: dict[str, int], outcome: Outcome) -> None:
@@ -253,6 +254,7 @@ class Calls:
 
     def _store(self, call: Conversation, outcome: Outcome) -> None:
         self.calls[call.call_id] = outcome.changed[call.call_id] = call
+        self.census.note(call, open_count(call.episodes))
         self._schedule(call)
 
     def _schedule(self, call: Timing) -> None:

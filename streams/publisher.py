@@ -4,7 +4,7 @@ A broker that goes away is waited for, however long; what it refuses for good is
 """
 
 import asyncio
-import collections
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -57,10 +57,12 @@ def rejected_record(topic: str, partitions: int, record: Record, rejected: Rejec
 
 
 class Publisher:
-    """Publishes step by step: each is delivered before the next is sent. Order holds within a partition."""
+    """Publishes step by step: each is delivered before the next is sent. Order holds within a partition. `sent` counts what is
+    delivered by topic, in a transaction once it is committed."""
 
-    def __init__(self, settings: Settings, **transactions: Any) -> None:
+    def __init__(self, settings: Settings, sent: Counter[str] | None = None, **transactions: Any) -> None:
         profile = settings.profile
+        self._sent: Counter[str] = Counter() if sent is None else sent
         self._producer = AIOKafkaProducer(
             **aio_client(settings),
             enable_idempotence=profile.idempotent,
@@ -90,10 +92,11 @@ class Publisher:
     async def publish(self, *steps: Iterable[Outgoing]) -> None:
         """Returns when every record is delivered; raises DeliveryError when one is refused."""
         for step in steps:
-            await self._deliver(step)
+            self._sent.update(await self._deliver(step))
 
-    async def _deliver(self, records: Iterable[Outgoing]) -> None:
-        by_partition: dict[tuple[str, int], list[Outgoing]] = collections.defaultdict(list)
+    async def _deliver(self, records: Iterable[Outgoing]) -> Counter[str]:
+        """How many, by topic."""
+        by_partition: dict[tuple[str, int], list[Outgoing]] = defaultdict(list)
         for record in records:
             by_partition[record.topic, record.partition].append(record)
         try:
@@ -101,6 +104,10 @@ class Publisher:
         except KafkaError as error:
             names = ", ".join(sorted({topic for topic, _ in by_partition}))
             raise DeliveryError(f"a record was not delivered to {names}: {error!r}") from error
+        delivered: Counter[str] = Counter()
+        for (topic, _), batch in by_partition.items():
+            delivered[topic] += len(batch)
+        return delivered
 
     async def _send(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
         """One batch after the other: were one refused while the next is under way, its records would come too late."""
@@ -142,15 +149,16 @@ class Transactions(Publisher):
     From its start on, whoever used the same id before is fenced off: what it had begun is aborted, what it tries is refused.
     """
 
-    def __init__(self, settings: Settings, transactional_id: str) -> None:
-        super().__init__(settings, transactional_id=transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1000))
+    def __init__(self, settings: Settings, transactional_id: str, sent: Counter[str] | None = None) -> None:
+        super().__init__(settings, sent, transactional_id=transactional_id, transaction_timeout_ms=int(TRANSACTION_S * 1000))
 
     async def publish(self, *steps: Iterable[Outgoing]) -> None:
         """Raises FencedError when the id has been taken over."""
         try:
             await self._producer.begin_transaction()
-            await self._deliver(chain(*steps))
+            delivered = await self._deliver(chain(*steps))
             await self._producer.commit_transaction()
+            self._sent.update(delivered)
         except (DeliveryError, KafkaError) as error:
             cause = error.__cause__ if isinstance(error, DeliveryError) else error
             if isinstance(cause, GONE):

@@ -76,7 +76,7 @@ class Settings:
     instance_id: str = _setting("", "static membership: a name of this worker that outlives restarts, e.g. a pod's")
     stall_s: float = _setting(120.0, "/healthz fails when there is lag and no offset has moved for so many seconds")
     web_host: str = _setting("127.0.0.1", "address that the worker's web server listens on")
-    web_port: int = _setting(6066, "its port (0: no web server)")
+    web_port: int = _setting(6066, "its port: /healthz, /readyz and /metrics (0: no web server)")
     log_level: str = _setting("info", "debug, info, warning or error")
     security_protocol: str = _setting("PLAINTEXT", "PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
     sasl_mechanism: str = _setting("", "PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER")

@@ -17,9 +17,12 @@ from urllib.parse import quote
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
 
+from streams.census import Queues
 from streams.conversation import Positions
 from streams.errors import FencedError, PoisonError, TopicsError
-from streams.pipeline import Calls, Outcome
+from streams.metrics import Metrics
+from streams.outcome import Outcome
+from streams.pipeline import Calls
 from streams.publisher import Outgoing, Publisher, Transactions, rejected_record
 from streams.records import Alert, Record, Rejected, Summary
 from streams.rules import RuleSet
@@ -40,7 +43,9 @@ STEP = 500  # records read, or states taken in, before others have their turn: s
 FETCH_BYTES = 4 << 20
 
 
-async def load(settings: Settings, partition: int, partitions: int, rules: RuleSet | None = None) -> Calls:
+async def load(
+    settings: Settings, partition: int, partitions: int, rules: RuleSet | None = None, queues: Queues | None = None
+) -> Calls:
     """Reads a partition of calls.state to its end, in small steps, so that what shares the event loop goes on. Raises
     TopicsError when it was written with another number of partitions: its calls would be looked for in the wrong places."""
     place = TopicPartition(settings.topic("state"), partition)
@@ -52,7 +57,7 @@ async def load(settings: Settings, partition: int, partitions: int, rules: RuleS
             f"{place.topic} was written with {positions.partitions} partitions and now has {partitions}: let the worker drain, "
             "then start afresh with a new --prefix"
         )
-    calls = Calls(settings.limits, partitions, positions=positions, rules=rules, mask=settings.mask)
+    calls = Calls(settings.limits, partitions, positions=positions, rules=rules, mask=settings.mask, queues=queues)
     while newest:
         calls.load([newest.popitem()[1] for _ in range(min(STEP, len(newest)))])
         await asyncio.sleep(0)
@@ -103,7 +108,9 @@ class Judged:
         clock: Callable[[], float],
         skip: frozenset[str] = frozenset(),
         rules: RuleSet | None = None,
+        metrics: Metrics | None = None,
     ) -> None:
+        self.metrics = metrics or Metrics()
         self.settings, self.partition, self.clock, self.skip = settings, partition, clock, skip
         self.rules = rules if rules is not None else rules_of(None)
         self.topic, self.rejected = topics["sentiment"], topics["rejected"]
@@ -117,7 +124,7 @@ class Judged:
 
     def _transactions(self) -> Transactions:
         name = f"{self.settings.group}-judge-{self.topic.name}-{self.partition}"
-        return Transactions(self.settings, name)
+        return Transactions(self.settings, name, self.metrics.sent)
 
     async def _load(self) -> Calls:
         """First the fence, then the states: nobody else writes any after that. Waits for a broker that does not answer."""
@@ -125,7 +132,7 @@ class Judged:
             await self.transactions.start()
         while True:
             try:
-                return await load(self.settings, self.partition, self.topic.partitions, self.rules)
+                return await load(self.settings, self.partition, self.topic.partitions, self.rules, self.metrics.queues)
             except KafkaError as error:
                 if not error.retriable and not isinstance(error, KafkaTimeoutError):
                     raise
@@ -158,7 +165,7 @@ class Judged:
                 raise PoisonError(record.topic, record.partition, record.offset) from error
             if rejected is not None:
                 rejections.append((record, rejected))
-        outcome.rejected = len(rejections)
+        outcome.rejected = [rejected.reason for _, rejected in rejections]
         await self._write(calls, outcome, rejections)
         self.next_offset = records[-1].offset + 1
         return outcome
@@ -173,9 +180,14 @@ class Judged:
             raise FencedError("given up before its states were loaded") from error
 
     @property
+    def loaded(self) -> Calls | None:
+        """The calls, if they are here and this worker's."""
+        return self.loading.result() if self.loading.done() and not self.lost else None
+
+    @property
     def untaken(self) -> bool:
         """Whether calls are here, loaded, that the rules have not taken over."""
-        calls = self.loading.result() if self.loading.done() and not self.lost else None
+        calls = self.loaded
         return calls is not None and (bool(calls.untaken) or calls.rules.hash != self.rules.hash)
 
     async def take_over(self) -> Outcome:

@@ -5,15 +5,16 @@ the turns since give it.
 """
 
 from binascii import a2b_base64, b2a_base64
-from dataclasses import dataclass, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 
 import msgspec
 
-from streams.conversation import Conversation
+from streams.conversation import Conversation, Timing
 from streams.episodes import Episode
 from streams.kept import KIND, KINDS
 from streams.late import folded
-from streams.records import SEVERITIES, Evidence
+from streams.records import SEVERITIES, Evidence, Scalar
 
 _FIELDS = [f.name for f in fields(Conversation) if f.name not in ("recent", "episodes", "course")]
 Quote = tuple[str, int, int, int, float, str]
@@ -30,6 +31,18 @@ class Stored(Conversation):
 
     recent: tuple[Quote, ...] = ()  # type: ignore[assignment]
     episodes: tuple[tuple[str, str], ...] = ()  # type: ignore[assignment]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing(Timing):
+    """What a stored state is read for before something touches it: when it is due, and what `census` counts."""
+
+    attributes: Mapping[str, Scalar] = field(default_factory=dict)
+    episodes: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def open_alerts(self) -> int:
+        return sum(not _episode(*each).resolved for each in self.episodes)
 
 
 def stored(call: Conversation) -> dict[str, object]:

@@ -31,7 +31,7 @@ from streams.records import (
     Summary,
     Time,
 )
-from streams.stored import Stored, restored, stored
+from streams.stored import Standing, Stored, restored, stored
 
 MAX_MESSAGE = 64 * 1024
 MAX_TEXT = 10_000
@@ -78,6 +78,7 @@ _alert = msgspec.json.Decoder(Alert)
 _summary = msgspec.json.Decoder(Summary)
 _state = msgspec.json.Decoder(Stored, dec_hook=lambda _, value: Turns(a2b_base64(value)))
 _timing = msgspec.json.Decoder(Timing)
+_standing = msgspec.json.Decoder(Standing)
 _positions = msgspec.json.Decoder(Positions)
 _encode = msgspec.json.Encoder(enc_hook=lambda turns: turns.packed).encode
 
@@ -209,6 +210,11 @@ def decode_state(value: bytes) -> Conversation:
 def decode_timing(value: bytes) -> Timing:
     """What says when a state's call is due, and nothing else of it: nine times as fast. Raises as `decode_state` does."""
     return _timing.decode(value)
+
+
+def decode_standing(value: bytes) -> Standing:
+    """What `decode_timing` tells, and what is counted of live calls. Raises as `decode_state` does."""
+    return _standing.decode(value)
 
 
 def decode_positions(value: bytes) -> Positions:

@@ -25,11 +25,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.sentiment import Scorer
+from streams import __version__
 from streams.agents import Context, Scoring
 from streams.backlog import Backlog
 from streams.delivery import Lane
+from streams.exposition import CONTENT_TYPE, Exposition
 from streams.health import Progress, health
 from streams.judging import Judging
+from streams.metrics import Agent, Scrape
 from streams.publisher import Publisher
 from streams.reload import Rules
 from streams.security import aio_client
@@ -63,6 +66,7 @@ class Role:
     stopped: Callable[[], Awaitable[None]] | None = None
     beginning: "asyncio.Task[None] | None" = None
     progress: Progress = field(default_factory=lambda: Progress(time.monotonic()))
+    lags: dict[TopicPartition, int] = field(default_factory=dict)
 
     async def start(self) -> None:
         await self.publisher.start()
@@ -125,7 +129,7 @@ class Role:
             self.missed(context, await self.backlog.deleted(jumps))
             for _ in jumps:
                 self.lane.jumps.popleft()
-            lags = await self.backlog.lags(reached)
+            self.lags = lags = await self.backlog.lags(reached)
         except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
             log.warning("%s: the broker does not say what is left to do: %r", self.name, error)
             lags = {"as before": self.progress.lag}  # what has moved is known all the same
@@ -133,6 +137,13 @@ class Role:
             self.progress.observe(reached, sum(lags.values()), self.lane.paused, time.monotonic())
         else:
             self.progress.unassigned()
+
+    def seen(self, settings: Settings) -> Agent:
+        """For whoever scrapes the worker. The lag of a partition that is another's by now is left out."""
+        lane, still_s = self.lane, self.progress.still_s(time.monotonic())
+        lags = {(place.topic, place.partition): lag for place, lag in self.lags.items() if place in lane.done}
+        topic = settings.topic("segments" if self.name == "score" else "sentiment")
+        return Agent(self.name, self.backlog.group, topic, len(lane.waiting), lane.taken, still_s, lane.batches, lags)
 
 
 def credentials(settings: Settings) -> Any:
@@ -191,7 +202,7 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
 def score_app(context: Context, scorer: Scorer) -> Role:
     """calls.segments -> calls.sentiment. Stateless."""
     settings = context.settings
-    app, publisher = make_app(settings, "score", web=True), Publisher(settings)
+    app, publisher = make_app(settings, "score", web=True), Publisher(settings, context.metrics.sent)
     scoring = Scoring(context, scorer, publisher, behind=lambda: lane.waiting)
     lane = Lane(app, scoring, context.failed)
     role = Role("score", app, lane, publisher, asyncio.Event(), Backlog(settings, "score"), scoring.stop)
@@ -216,7 +227,7 @@ def score_app(context: Context, scorer: Scorer) -> Role:
 def judge_app(context: Context, web: bool) -> Role:
     """calls.sentiment -> calls.alerts, calls.summaries, calls.state. Keyed by call."""
     settings = context.settings
-    app, publisher = make_app(settings, "judge", web), Publisher(settings)
+    app, publisher = make_app(settings, "judge", web), Publisher(settings, context.metrics.sent)
     judging = Judging(context, publisher, member=lambda: lane.commit(again=True))
     lane = Lane(app, judging, context.failed)
     role = Role("judge", app, lane, publisher, judging.ready, Backlog(settings, "judge"), judging.stop)
@@ -240,7 +251,8 @@ def judge_app(context: Context, web: bool) -> Role:
 
 def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
     """/healthz, 503 when nothing has moved for long though there is something to do, with the rules in force; /readyz, 503
-    until every agent has its share of the partitions and their states (the model was warm before)."""
+    until every agent has its share of the partitions and their states (the model was warm before); /metrics, for Prometheus."""
+    exposition = Exposition(lambda: scraped(context, roles))
 
     @app.page("/healthz")
     async def healthz(web: Any, _request: Any) -> Any:
@@ -253,6 +265,23 @@ def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
     async def readyz(web: Any, _request: Any) -> Any:
         waiting = [role.name for role in roles if not (role.ready.is_set() and role.lane.running.is_set())]
         return web.json({"status": "not ready" if waiting else "ready", "waiting_for": waiting}, status=503 if waiting else 200)
+
+    @app.page("/metrics")
+    async def metrics(web: Any, _request: Any) -> Any:
+        return web.bytes(exposition.text(), headers={"Content-Type": CONTENT_TYPE})
+
+
+def scraped(context: Context, roles: Sequence[Role]) -> Scrape:
+    """What this worker has to expose now."""
+    works = [role.lane.work for role in roles]
+    return Scrape(
+        __version__,
+        context.counts,
+        context.metrics,
+        [role.seen(context.settings) for role in roles],
+        next((work.seen() for work in works if isinstance(work, Scoring)), None),
+        next((work.seen() for work in works if isinstance(work, Judging)), None),
+    )
 
 
 def run(

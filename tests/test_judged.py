@@ -41,7 +41,7 @@ class FakeTransactions:
 
 @pytest.fixture(autouse=True)
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def load(settings: Settings, partition: int, partitions: int, rules: object) -> Calls:
+    async def load(settings: Settings, partition: int, partitions: int, rules: object, queues: object) -> Calls:
         return Calls(settings.limits, partitions)
 
     monkeypatch.setattr(state, "Transactions", FakeTransactions)

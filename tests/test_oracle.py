@@ -10,7 +10,8 @@ from broker.oracle import Left, Verdict, judge
 from builders import NOW, T0
 
 from models.sentiment import LexiconScorer
-from streams.pipeline import Calls, Outcome, score
+from streams.outcome import Outcome
+from streams.pipeline import Calls, score
 from streams.records import Record, Rejected, Scored
 from streams.settings import Settings
 from streams.topics import NAMES, Found

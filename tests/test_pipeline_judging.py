@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from streams.conversation import DAY_MS, EPOCH, Limits, Position
-from streams.pipeline import Calls, Outcome, judged
+from streams.outcome import Outcome
+from streams.pipeline import Calls, judged
 from streams.records import Rejected, Scored, Source
 from streams.timers import AHEAD_MS
 from streams.wire import decode_scored, decode_state, encode

@@ -9,7 +9,8 @@ from builders import NOW, T0, event, scored
 from models.sentiment import LexiconScorer
 from streams.conversation import Limits
 from streams.live import Board, line, screen
-from streams.pipeline import Calls, Outcome, Policy, score
+from streams.outcome import Outcome
+from streams.pipeline import Calls, Policy, score
 from streams.records import Record, Scored
 from streams.redact import Mask, hidden, kept, redact
 from streams.wire import encode

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from streams import held
 from streams.conversation import Conversation, Limits
 from streams.held import States
-from streams.pipeline import Calls, Outcome
+from streams.outcome import Outcome
+from streams.pipeline import Calls
 from streams.records import Scored
 from streams.wire import encode
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kafka.partitioner import murmur2 as kafka_murmur2
 
 from streams.conversation import Conversation, Limits, Position, Positions
-from streams.pipeline import Calls, Outcome, judged
+from streams.outcome import Outcome
+from streams.pipeline import Calls, judged
 from streams.records import Alert, Record, Rejected, Scored, Summary
 from streams.wire import (
     POSITIONS_KEY,

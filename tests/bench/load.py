@@ -25,7 +25,8 @@ from pathlib import Path
 from streams import topics
 from streams.conversation import Conversation, Limits, Positions, closed
 from streams.kept import Turns, pack
-from streams.pipeline import Calls, Outcome
+from streams.outcome import Outcome
+from streams.pipeline import Calls
 from streams.publisher import Outgoing, Transactions
 from streams.recording import read
 from streams.records import Evidence, Model, Scored, Segment, Sentiment, Source

@@ -16,7 +16,8 @@ from dataclasses import replace
 
 from streams import rules
 from streams.conversation import Limits
-from streams.pipeline import Calls, Outcome
+from streams.outcome import Outcome
+from streams.pipeline import Calls
 from streams.records import Scored, Sentiment
 from streams.rules import LIBRARY, RuleSet
 from streams.wire import encode

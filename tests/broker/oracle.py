@@ -11,7 +11,8 @@ from itertools import islice
 
 from models.sentiment import Scorer
 from streams.conversation import EPOCH
-from streams.pipeline import Calls, Outcome, score
+from streams.outcome import Outcome
+from streams.pipeline import Calls, score
 from streams.records import Record, Rejected, Scored
 from streams.rules import load
 from streams.settings import Settings

@@ -19,7 +19,8 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from streams import security, topics
 from streams.conversation import Positions
-from streams.pipeline import Calls, Outcome
+from streams.outcome import Outcome
+from streams.pipeline import Calls
 from streams.records import Alert, Record, Scored, Summary
 from streams.rules import load
 from streams.settings import KEY_PASSWORD, SASL_PASSWORD, Settings, listed, variable

@@ -11,7 +11,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from streams import topics
 from streams.conversation import DAY_MS, Limits
 from streams.errors import TopicsError
-from streams.pipeline import Calls, Outcome
+from streams.outcome import Outcome
+from streams.pipeline import Calls
 from streams.publisher import Outgoing, Transactions
 from streams.records import Record, Scored
 from streams.settings import Settings
