@@ -61,6 +61,33 @@ def test_the_alerts_fire_when_they_must_and_only_then(tests: Path) -> None:
     promtool("test", "rules", tests)
 
 
+OUTAGE = """
+rule_files: []
+evaluation_interval: 1m
+tests:
+  - interval: 1m
+    input_series: {series}
+    promql_expr_test:
+      - {{eval_time: 20h, expr: {expression}, exp_samples: [{{labels: "{{}}", value: 0}}]}}
+      - {{eval_time: 1215m, expr: {expression}, exp_samples: [{{labels: "{{}}", value: 2}}]}}
+"""
+
+
+def test_an_outage_that_turns_all_calls_is_one_number(tmp_path: Path) -> None:
+    """A tenth of the turns is negative for 20 hours, then nearly all, in two queues of three."""
+    usual, turned = ("0+1x1220", "0+9x1220"), ("0+1x1200 1209+9x20", "0+9x1200 10801+1x20")
+    queues = {"insurance": usual, "cards": turned, "loans": turned}
+    counted = {(label, queue): each for queue, said in queues.items() for label, each in zip(("negative", "neutral"), said)}
+    series = [
+        {"series": f'callpulse_turns_total{{queue="{queue}", label="{label}"}}', "values": values}
+        for (label, queue), values in counted.items()
+    ]
+    [panel] = [panel for panel in panels if panel["title"] == "Queues that turned at once"]
+    expression = re.sub(r"\$\w+", ".*", panel["targets"][0]["expr"])
+    (tmp_path / "outage.yaml").write_text(OUTAGE.format(series=json.dumps(series), expression=json.dumps(expression)))
+    promtool("test", "rules", tmp_path / "outage.yaml")
+
+
 def test_every_alert_is_tested_for_firing_and_for_not_firing() -> None:
     files = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in (ROOT / "tests" / "prometheus").glob("*_test.yaml")]
     cases = [case for file in files for test in file["tests"] for case in test["alert_rule_test"]]
