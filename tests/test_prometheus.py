@@ -77,7 +77,11 @@ def test_an_outage_that_turns_all_calls_is_one_number(tmp_path: Path) -> None:
     """A tenth of the turns is negative for 20 hours, then nearly all, in two queues of three."""
     usual, turned = ("0+1x1220", "0+9x1220"), ("0+1x1200 1209+9x20", "0+9x1200 10801+1x20")
     queues = {"insurance": usual, "cards": turned, "loans": turned}
-    counted = {(label, queue): each for queue, said in queues.items() for label, each in zip(("negative", "neutral"), said)}
+    counted = {
+        (label, queue): each
+        for queue, said in queues.items()
+        for label, each in zip(("negative", "neutral"), said, strict=True)
+    }
     series = [
         {"series": f'callpulse_turns_total{{queue="{queue}", label="{label}"}}', "values": values}
         for (label, queue), values in counted.items()
