@@ -19,8 +19,7 @@ from streams.access import denied
 from streams.conversation import epoch_ms
 from streams.delivery import CAPACITY, Event, Message
 from streams.errors import PoisonError
-from streams.metrics import Counts, Metrics, spoken_ms
-from streams.metrics import Scorer as Seen
+from streams.metrics import Computing, Counts, Metrics, spoken_ms
 from streams.pipeline import Reading, Stamp, assemble, at, read
 from streams.publisher import Outgoing, Publisher, rejected_record
 from streams.records import Model, Record, Rejected, Scored
@@ -134,12 +133,12 @@ class Scoring:
     async def stop(self) -> None:
         await asyncio.to_thread(self.engine.close, finish=False)
 
-    def seen(self) -> Seen:
+    def seen(self) -> Computing:
         """For whoever scrapes the worker."""
         done, model, device = self.engine.figures, self.model, self.device
         seconds = done.busy_s if device.startswith("cuda") else done.forward_s
         sizes = self.engine.batch_texts, self.engine.batch_tokens
-        return Seen(model.name, model.revision, model.precision, device, *use(device), seconds, *sizes)
+        return Computing(model.name, model.revision, model.precision, device, *use(device), seconds, *sizes)
 
     def size(self, waiting: Iterable[Event]) -> int:
         lengths = (len(event.message.value or b"") // BYTES_A_TOKEN for event in waiting)

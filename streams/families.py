@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from models.histogram import Histogram
-from streams.metrics import JUDGE, SCORER, Agent, Judge, Scorer, Scrape, Stage
+from streams.metrics import JUDGE, SCORER, Agent, Computing, Judge, Scrape, Stage
 from streams.records import Reason
 
 Samples = Iterable[tuple[tuple[str, ...], float | Histogram]]
@@ -38,7 +38,7 @@ def _agents(read: Callable[[Agent], tuple[tuple[str, ...], float | Histogram]]) 
     return lambda scrape: map(read, scrape.agents)
 
 
-def _scorer(read: Callable[[Scorer, Scrape], Samples]) -> Callable[[Scrape], Samples]:
+def _scorer(read: Callable[[Computing, Scrape], Samples]) -> Callable[[Scrape], Samples]:
     return lambda scrape: read(scrape.scorer, scrape) if scrape.scorer is not None else ()
 
 
@@ -46,7 +46,7 @@ def _judge(read: Callable[[Judge, Scrape], Samples]) -> Callable[[Scrape], Sampl
     return lambda scrape: read(scrape.judge, scrape) if scrape.judge is not None else ()
 
 
-def _told(scorer: Scorer, value: float | None) -> Samples:
+def _told(scorer: Computing, value: float | None) -> Samples:
     return [((scorer.device,), value)] if value is not None else []
 
 

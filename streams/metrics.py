@@ -103,7 +103,7 @@ class Agent:
 
 
 @dataclass(frozen=True, slots=True)
-class Scorer:
+class Computing:
     """The model at a moment: what it takes of `device` (None: not told), how long (seconds) it has computed, and the sizes of
     its batches."""
 
@@ -136,5 +136,5 @@ class Scrape:
     counts: Counts
     metrics: Metrics
     agents: Sequence[Agent]
-    scorer: Scorer | None = None
+    scorer: Computing | None = None
     judge: Judge | None = None

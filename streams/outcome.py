@@ -29,5 +29,5 @@ class Outcome:
 
     def hear(self, scored: Scored, queue: str) -> None:
         """A turn that is new to its call."""
-        if scored.sentiment is not None and scored.speaker in CUSTOMER_SIDE:
+        if scored.sentiment is not None and scored.final and scored.speaker in CUSTOMER_SIDE:
             self.turns.append((queue, scored.sentiment.label))

@@ -29,6 +29,22 @@ def test_batches_come_in_order_and_are_done_in_order_once_their_work_has_returne
     assert run(scene) == [[0, 1, 2], [3, 4, 5], [6, 7]]
 
 
+def test_events_are_counted_as_they_are_taken_and_batches_timed_when_they_are_done() -> None:
+    async def scene() -> list[tuple[int, int]]:
+        line = Line(most=3, gated=True)
+        line.put(*range(5))
+        seen = []
+        for batches in (1, 2):
+            await until(lambda n=batches: len(line.work.begun) == n)  # type: ignore[misc]
+            seen.append((line.lane.taken, sum(line.lane.batches.counts)))
+            line.work.gate.release()
+        await line.is_done(5)
+        await line.stop()
+        return [*seen, (line.lane.taken, sum(line.lane.batches.counts))]
+
+    assert run(scene) == [(3, 0), (5, 1), (5, 2)]
+
+
 def test_what_comes_while_a_batch_is_under_way_is_the_next_batch() -> None:
     async def scene() -> list[list[int]]:
         line = Line(gated=True)

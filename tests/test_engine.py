@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
@@ -49,6 +50,8 @@ def test_every_text_is_answered_once_in_order_whatever_fails(
     assert found == [[expected(text, poison) for text in texts] for texts in submissions]
     assert figures.failed == sum(isinstance(result, Failure) for results in found for result in results)
     assert figures.waiting == 0
+    sizes = engine.batch_texts, engine.batch_tokens
+    assert [(sum(of.counts), of.sum) for of in sizes] == [(figures.batches, figures.texts), (figures.batches, figures.tokens)]
     for batch in scorer.batches:
         assert len(batch) == 1 or len(batch) * max(map(scorer.length, batch)) <= budget
 
@@ -334,3 +337,20 @@ def test_a_checkpoint_scores_through_the_engine_as_without_it(tmp_path_factory: 
             assert (one.label, one.truncated) == (other.label, other.truncated)
             assert one.score == pytest.approx(other.score, abs=1e-5)
         assert engine.figures.batches > 1
+
+
+def test_the_time_in_forward_passes_is_added_up_and_so_is_that_in_which_a_device_had_one() -> None:
+    scorer = Staged()
+    scorer.gate.clear()
+    began = time.monotonic()
+    with Engine(scorer) as engine:
+        future = engine.submit(["awful"])
+        assert scorer.begun.acquire(timeout=PATIENCE)
+        time.sleep(0.05)
+        scorer.gate.set()
+        answers(future)
+        engine.score(["thanks"])
+    took, figures = time.monotonic() - began, engine.figures
+    assert 0.05 <= figures.forward_s <= took
+    assert 0 < figures.busy_s <= took
+    assert figures.busy_s < figures.forward_s  # a pass that gives its logits at once leaves nothing to a device

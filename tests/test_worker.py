@@ -15,6 +15,7 @@ from streams import worker
 from streams.agents import Context
 from streams.backlog import Begin
 from streams.delivery import Lane
+from streams.metrics import Agent
 from streams.settings import Settings
 from streams.worker import Role
 
@@ -23,6 +24,8 @@ Jump = tuple[TopicPartition, int, int]
 
 class FakeBacklog:
     """Answers as it is told; raises while the broker is `away`."""
+
+    group = "callpulse-score"
 
     def __init__(self) -> None:
         self.away = self.slow = False
@@ -65,6 +68,9 @@ class Stage:
 
     async def begin(self) -> None:
         await self.role.begin(self.context, [place()])
+
+    def seen(self) -> Agent:
+        return self.role.seen(self.context.settings)
 
     async def watch(self) -> None:
         await self.role.watch(self.context)
@@ -149,6 +155,28 @@ def test_progress_is_what_the_lane_has_done_and_what_lies_behind() -> None:
     progress = played(scene).role.progress
     assert (progress.reached, progress.lag, progress.paused) == ({place(): 5}, 3, True)
     assert time.monotonic() - progress.moved_at < 5
+
+
+def test_the_lag_that_is_told_is_of_the_partitions_that_are_its_own_now() -> None:
+    seen = []
+
+    async def scene(stage: Stage) -> None:
+        stage.lane.resume({place(0): 5, place(1): 7}, {})
+        stage.backlog.lag = 3
+        await stage.watch()
+        seen.append(stage.seen())
+        await stage.lane.settle()
+        seen.append(stage.seen())
+        stage.lane.resume({place(1): 9}, {})
+        seen.append(stage.seen())
+        stage.backlog.away = True  # as before, while the broker does not answer
+        await stage.watch()
+        seen.append(stage.seen())
+
+    played(scene)
+    mine = {("calls.segments", 1): 3}
+    assert [agent.lags for agent in seen] == [mine | {("calls.segments", 0): 3}, {}, mine, mine]
+    assert {(agent.role, agent.group, agent.topic) for agent in seen} == {("score", "callpulse-score", "calls.segments")}
 
 
 @pytest.mark.parametrize("why", ["settled", "away"])
