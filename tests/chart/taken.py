@@ -17,7 +17,9 @@ COPIES = {
     CHART / "files" / "callpulse.json": ROOT / "docker" / "grafana" / "dashboards" / "callpulse.json",
 }
 """Helm reads nothing from outside of a chart."""
-DERIVED = frozenset({"instance_id", "web_host", "web_port", "rules"} | {s for s in settings.SECURITY if s.endswith("_file")})
+DERIVED = frozenset(
+    {"instance_id", "web_host", "web_port", "rules", "traces"} | {s for s in settings.SECURITY if s.endswith("_file")}
+)
 """The settings that the chart sets itself, from other values."""
 REQUIRED = ("bootstrap_servers", "prefix", "group", "partitions")
 TYPES = {str: "string", int: "integer", float: "number", bool: "boolean"}
