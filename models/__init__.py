@@ -44,7 +44,7 @@ def load(
     Any sequence-classification checkpoint will do whose labels mean negative and positive, with or without neutral, or
     1 to 5 stars; `labels` names the classes in the order of their ids where the checkpoint does not. `device` is "auto"
     (CUDA where there is one), "cpu", "cuda" or "cuda:N". `precision` is "fp32", "bf16", or "auto", which is bf16
-    whatever the processor, so that all workers score alike. `budget` is the most padded tokens in a batch;
+    on CUDA and where the processor has instructions for it, else fp32. `budget` is the most padded tokens in a batch;
     `threads` sets the CPU threads of torch for the whole process. "lexicon" is a fake that counts words and needs no
     torch; the options mean nothing to it, but it has no precision to choose.
 

@@ -30,7 +30,6 @@ BUILT_IN = Path(__file__).parent / "default"
 """The checkpoint that ships with the package."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-AUTO = "bf16"
 """On whatever device: a worker that looked at its processor would score differently from its neighbour."""
 
 log = logging.getLogger("callpulse.model")
@@ -226,12 +225,12 @@ def find_device(device: str) -> torch.device:
 
 def find_precision(precision: str, device: torch.device) -> str:
     """What "auto", "fp32" or "bf16" means on this device; raises ModelLoadError for others. Says when it will be slow."""
-    chosen = AUTO if precision == "auto" else precision
-    if chosen not in PRECISIONS:
+    if precision not in ("auto", *PRECISIONS):
         raise ModelLoadError(f"no precision is called {precision!r}; there are auto, {' and '.join(PRECISIONS)}")
-    if chosen == "bf16" and device.type == "cpu" and not has_bf16():
-        log.warning("this processor has no instructions for bf16 (AMX or AVX512-BF16): --precision fp32 is faster here")
-    return chosen
+    fast = device.type != "cpu" or has_bf16()
+    if precision == "bf16" and not fast:
+        log.warning("this processor has no instructions for bf16 (AMX or AVX512-BF16): fp32 is faster here")
+    return precision if precision != "auto" else "bf16" if fast else "fp32"
 
 
 def has_bf16() -> bool:

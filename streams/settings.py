@@ -59,7 +59,7 @@ class Settings:
     model: str = _setting("default", "checkpoint: default, a folder or a hub name (lexicon: word list, for trying out)")
     labels: str = _setting("", "the checkpoint's classes in order, when it only says LABEL_0: negative,neutral,positive")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
-    precision: str = _setting("auto", "fp32, bf16, or auto: bf16")
+    precision: str = _setting("auto", "fp32, bf16, or auto: bf16 where the processor has it")
     threads: int = _setting(0, "threads of the model on the CPU (0: torch's default)")
     batch_tokens: int = _setting(2048, "padded tokens a batch of the model")
     cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")

@@ -12,6 +12,7 @@ from checkpoints import TEXTS, save_classifier
 from hypothesis import given
 from hypothesis import strategies as st
 
+import models
 from models.labels import map_labels
 from models.report import Agreement
 from tests.bench import ours, race
@@ -230,7 +231,7 @@ def test_engine_and_bare_forward_score_alike(tmp_path: Path) -> None:
     )
     for one, other in zip(engine.score(TEXTS), bare.score(TEXTS), strict=True):
         assert one == pytest.approx(other, abs=0.02)
-    assert engine.run(TEXTS, {}) == bare.run(TEXTS, {}) == {"precision": "bf16"}
+    assert engine.run(TEXTS, {}) == bare.run(TEXTS, {}) == {"precision": models.load(folder, "cpu").precision}
     assert sum(map(len, bare.batches)) == len(TEXTS)
     assert token_lengths(folder, TEXTS) == [bare.scorer.length(r) for r in bare.scorer.tokenize(TEXTS)[0]]
     engine.engine.close()

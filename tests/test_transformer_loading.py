@@ -279,16 +279,18 @@ def test_replicas_compute_on_one_thread_each_and_all_others_keep_their_number(
 
 
 @pytest.mark.parametrize(
-    ("device", "asked", "found"),
-    [("cpu", "auto", "bf16"), ("cpu", "fp32", "fp32"), ("cuda:1", "auto", "bf16"), ("cuda", "fp32", "fp32")],
+    ("device", "able", "found"),
+    [("cpu", True, "bf16"), ("cpu", False, "fp32"), ("cuda:1", True, "bf16"), ("cuda", False, "bf16")],
 )
-@pytest.mark.parametrize("able", [True, False])
-def test_the_precision_is_the_same_whatever_the_processor(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str, asked: str, found: str, able: bool
+def test_the_precision_is_bf16_where_there_are_instructions_for_it_unless_another_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, device: str, able: bool, found: str
 ) -> None:
     monkeypatch.setattr(transformer, "has_bf16", lambda: able)
-    assert transformer.find_precision(asked, torch.device(device)) == found
-    assert ("no instructions for bf16" in caplog.text) == (device == "cpu" and found == "bf16" and not able)
+    assert transformer.find_precision("auto", torch.device(device)) == found
+    assert transformer.find_precision("fp32", torch.device(device)) == "fp32"
+    assert caplog.text == ""
+    assert transformer.find_precision("bf16", torch.device(device)) == "bf16"
+    assert ("no instructions for bf16" in caplog.text) == (found == "fp32")
 
 
 def test_a_checkpoint_is_computed_in_the_precision_that_is_asked_for(folder: Path) -> None:
