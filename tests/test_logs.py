@@ -62,13 +62,15 @@ class Lines(logging.Handler):
 @pytest.fixture
 def lines() -> Iterator[Lines]:
     """All that is logged on debug."""
-    root, handler = logging.getLogger(), Lines()
-    before = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
+    handler, loggers = Lines(), [logging.getLogger(), logging.getLogger("callpulse")]
+    before = [logger.level for logger in loggers]
+    loggers[0].addHandler(handler)
+    for logger in loggers:
+        logger.setLevel(logging.DEBUG)
     yield handler
-    root.setLevel(before)
-    root.removeHandler(handler)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.setLevel(level)
+    loggers[0].removeHandler(handler)
 
 
 def test_a_line_is_one_object_with_its_time_in_utc() -> None:

@@ -184,7 +184,7 @@ class Scene:
 
 @pytest.fixture(autouse=True)
 def no_broker(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def states(settings: Settings, partition: int, partitions: int, rules: Any) -> Calls:
+    async def states(settings: Settings, partition: int, partitions: int, rules: Any, queues: object) -> Calls:
         return Calls(settings.limits, partitions, rules=rules)
 
     monkeypatch.setattr(state, "Transactions", Stored)

@@ -102,7 +102,7 @@ class Judge:
     """A judged partition, without a broker."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, **given: object) -> None:
-        async def load(settings: Settings, partition: int, partitions: int, rules: object) -> Calls:
+        async def load(settings: Settings, partition: int, partitions: int, rules: object, queues: object) -> Calls:
             return Calls(settings.limits, partitions)
 
         monkeypatch.setattr(state, "load", load)

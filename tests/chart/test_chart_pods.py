@@ -62,9 +62,11 @@ def test_a_worker_takes_what_it_is_told(variant: str) -> None:
         files = [getattr(taken, setting.name) for setting in settings.listed() if setting.name.endswith("_file")]
         assert all(file.startswith(mounted) for file in filter(None, files))
         command: click.Command = cli
-        for word in container["args"]:
-            command = command.commands[word] if isinstance(command, click.Group) else command
-        command.make_context("callpulse", container["args"][1 if command.name == "worker" else 2 :])
+        context = cli.make_context("callpulse", [*container["args"]])
+        for depth, word in enumerate(container["args"], 1):
+            if isinstance(command, click.Group):
+                command = command.commands[word]
+                context = command.make_context(word, container["args"][depth:], context)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
