@@ -160,7 +160,7 @@ def demo(settings: Settings, speed: float, kill: bool, as_json: bool) -> int:
 @click.option("--bundled", is_flag=True, help="the demo's eight calls, in the place of files")
 @click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True, help="0: as fast as it goes")
 @click.option("--same-ids", is_flag=True, help="keep the call ids (default: a fresh suffix a run)")
-@click.option("--loop", is_flag=True, help="again and again, each time with fresh ids, until stopped")
+@click.option("--loop", is_flag=True, help="again and again, with fresh ids, until stopped; at --speed 1 or less")
 @click.option("--topic", help="send everything to this topic (full name)")
 @click.option("--json", "as_json", is_flag=True, help="print one summary object")
 def replay(
@@ -187,6 +187,8 @@ def replay(
         raise click.UsageError("name files, or --bundled")
     if loop and (same_ids or "-" in files):
         raise click.UsageError("--loop goes neither with --same-ids, whose calls would be over, nor with standard input")
+    if loop and not 0 < speed <= 1:  # each time begins now, and would lie behind what ran ahead of the clock before
+        raise click.UsageError("--loop goes at a --speed of 1 or less")
     paths = files or sorted(str(path) for path in replaying.CALLS.glob("*.jsonl"))
     if loop:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))

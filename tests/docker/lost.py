@@ -17,7 +17,7 @@ from streams import topics
 from streams.records import Record
 from streams.settings import Settings, from_mapping
 
-PATIENCE_S = float(os.environ.get("PATIENCE_S", "50"))
+PATIENCE_S = 50.0
 POLL_S = 0.5
 
 
