@@ -3,9 +3,11 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BENCH ?=
+IMAGE ?= callpulse:$(TARGET)
+TARGET ?= cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test check bench bench-load bench-rules chaos clean
+.PHONY: demo test check bench bench-load bench-rules chaos image clean
 
 demo: .venv/done
 	$(BIN)/callpulse demo
@@ -32,6 +34,11 @@ bench-rules: .venv/done
 # about half an hour, of which 10 minutes are an outage; KAFKA_HOME names a Kafka download, libfaketime steps the clock
 chaos: .venv/done
 	$(BIN)/python -m tests.broker.chaos --json chaos.json
+
+# the image that docker/compose.yaml runs; TARGET=gpu makes the other one
+image:
+	docker build --file docker/Dockerfile --target $(TARGET) --tag $(IMAGE) $(if $(TORCH_INDEX_URL),--build-arg TORCH_INDEX_URL=$(TORCH_INDEX_URL)) \
+	    --build-arg VERSION=$(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' streams/__init__.py) --build-arg REVISION=$(shell git rev-parse HEAD) .
 
 .venv/done: setup.cfg pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "callpulse needs Python 3.10 or newer: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }

@@ -32,12 +32,11 @@ from streams.live import Board, View
 from streams.process import WorkerProcess
 from streams.recording import read
 from streams.records import Record
-from streams.replay import Planned, Replay, Sent, Wall, fresh_ids, merge, send
+from streams.replay import CALLS, Planned, Replay, Sent, Wall, fresh_ids, merge, send
 from streams.rules import load
 from streams.settings import Settings
 from streams.tally import TOPICS, Report, Tally
 
-CALLS = Path(__file__).parent / "calls"
 SARCASTIC = "en-sarcastic"
 STAGGER_S = 1.0  # of the calls' own time
 GRACE_S = 2.0

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,6 +22,9 @@ from streams.errors import BrokerError, DeliveryError, SettingsError, TopicsErro
 from streams.records import Record
 from streams.settings import Settings
 from streams.topics import NAMES, admin, missing
+
+CALLS = Path(__file__).parent / "calls"
+"""The calls that ship, one a file."""
 
 NO_TIMESTAMP = -1  # as Kafka writes it
 UNDERWAY = 4096  # records handed over whose delivery is not yet known; kafka-python itself has no limit

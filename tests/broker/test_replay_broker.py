@@ -157,6 +157,21 @@ def test_an_interrupt_stops_at_once_and_what_was_sent_before_is_delivered(settin
     assert len(arrived(settings, 3)) == 3
 
 
+def test_a_loop_plays_again_under_fresh_ids_until_it_is_told_to_stop(settings: Settings, tmp_path: Path) -> None:
+    call = tmp_path / "call.jsonl"
+    call.write_text('{"call_id": "c", "text": "hello"}\n')
+    named = ("--bootstrap-servers", settings.bootstrap_servers, "--broker", settings.broker, "--prefix", settings.prefix)
+    command = [sys.executable, "-m", "streams", "replay", str(call), "--loop", *named]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        try:
+            keys = [record.key for record in arrived(settings, 3)]
+            process.terminate()
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+    assert len(set(keys)) == len(keys) >= 3
+
+
 CHILD = """
 import gc, sys, threading
 from streams.recording import read

@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Kills the worker's container in the middle of the demo and looks whether anything was lost. For a compose project that is up
+# with compose.ci.yaml, whose demo plays once; as root. PROJECT names it.
+set -euo pipefail
+project=${PROJECT:-callpulse}
+here=$(cd "$(dirname "$0")" && pwd)
+docker=${DOCKER:-/usr/bin/docker}
+
+look() {  # a container of the image on the project's network
+    "$docker" run --rm --network "${project}_default" --read-only --tmpfs /tmp -e CALLPULSE_BOOTSTRAP_SERVERS=kafka:19092 \
+        -v "$here/lost.py:/lost.py:ro" --entrypoint python callpulse:cpu /lost.py "$1"
+}
+state() { "$docker" inspect -f "{{.State.$2}}" "$project-$1-1"; }
+since() { echo "$(date +%s.%N) $1" | awk '{printf "%.1f", $1 - $2}'; }
+
+up=$(date -d "$("$docker" inspect -f '{{.Created}}' "$project-kafka-1")" +%s.%N)
+seen=$(look alert)
+echo "first alert seen $(echo "$seen $up" | awk '{printf "%.1f", $1 - $2}') s after the first container was made"
+
+killed=$(date +%s.%N)
+was=$(state worker StartedAt)
+kill -KILL "$(state worker Pid)"  # not docker kill: what an operator kills is not started again
+echo "worker's container killed (SIGKILL), the demo goes on"
+until [ "$(state worker StartedAt)" != "$was" ] && [ "$(state worker Running)" = true ]; do sleep 0.1; done
+echo "started again after $(since "$killed") s"
+[ "$("$docker" wait "$project-demo-1")" = 0 ]
+look settled
+echo "all accounted for and committed $(since "$killed") s after the kill"
