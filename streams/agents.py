@@ -32,7 +32,9 @@ from streams.wire import encode, partition_of
 
 log = logging.getLogger("callpulse.worker")
 
-BYTES_A_TOKEN = 4  # of a whole message: an estimate of its text's tokens that needs no tokenizer
+ENVELOPE = 200  # bytes of a message that are ids, times and names
+BYTES_A_TOKEN = 4  # of the others: an estimate of a text's tokens that needs no tokenizer
+LEAST = 8  # tokens of a message, however short
 BATCHES = 4  # how many of the model's batches are taken at once, so that texts of similar length meet
 HARMLESS = "hello"  # a scorer that fails on this fails on everything
 
@@ -155,7 +157,7 @@ class Scoring:
         return Computing(model.name, model.revision, model.precision, device, *use(device), seconds, *sizes)
 
     def size(self, waiting: Iterable[Event]) -> int:
-        lengths = (len(event.message.value or b"") // BYTES_A_TOKEN for event in waiting)
+        lengths = (max(LEAST, (len(event.message.value or b"") - ENVELOPE) // BYTES_A_TOKEN) for event in waiting)
         return take(lengths, BATCHES * self.settings.batch_tokens)
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:

@@ -21,7 +21,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import faust
 import uvloop
-from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka import TopicPartition
 from aiokafka.errors import KafkaError
 
 from models.sentiment import Scorer
@@ -32,6 +32,7 @@ from streams.delivery import Lane
 from streams.exposition import CONTENT_TYPE, Exposition
 from streams.health import Progress, health
 from streams.judging import Judging
+from streams.mended import mend
 from streams.metrics import Agent, Scrape
 from streams.publisher import Publisher
 from streams.reload import Rules
@@ -167,20 +168,9 @@ def credentials(settings: Settings) -> Any:
     return faust.SSLCredentials(context) if context else None
 
 
-async def _seek_to_committed(consumer: Any, *partitions: TopicPartition) -> dict[TopicPartition, int | None]:
-    """aiokafka's own does not seek where 0 is committed (0.14: `if offset and offset > 0`). Faust relies on it to read again
-    what it has thrown away at a rebalance: a group's first records would never be read."""
-    committed = {place: await consumer.committed(place) for place in partitions or consumer.assignment()}
-    for place, offset in committed.items():
-        consumer.seek(place, offset or 0)
-    return committed
-
-
-AIOKafkaConsumer.seek_to_committed = _seek_to_committed
-
-
 def make_app(settings: Settings, role: str, web: bool) -> faust.App:
     """A Faust app without tables, leader topic and automatic topics: membership, assignment, flow control, web server."""
+    mend()
     profile = settings.profile
     return faust.App(
         f"{settings.group}-{role}",
