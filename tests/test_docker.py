@@ -49,6 +49,14 @@ def test_an_image_has_a_version(name: str) -> None:
     assert re.fullmatch(r"v?\d+\.\d+\.\d+|cpu|gpu", tag)
 
 
+def test_an_image_of_ours_is_built_once_and_never_pulled() -> None:
+    """Two builds at once that give their image one name: the second fails with "already exists"."""
+    built = [SERVICES[name]["image"] for name in OURS if "build" in SERVICES[name]]
+    assert sorted(built) == sorted({SERVICES[name]["image"] for name in OURS})
+    assert all(SERVICES[name].get("pull_policy") == "never" for name in OURS if "build" not in SERVICES[name])
+    assert all("topics" in SERVICES[name]["depends_on"] for name in OURS if "build" not in SERVICES[name])
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_nothing_is_published_beyond_loopback(name: str) -> None:
     assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[name].get("ports", []))
