@@ -154,6 +154,15 @@ def test_the_dashboard_can_be_imported() -> None:
         assert panel["description"]
 
 
+def test_all_jobs_are_those_of_callpulse() -> None:
+    """Grafana makes `a|b` of those it has found, unless told what to take for all."""
+    choices = {v["name"]: v for v in DASHBOARD["templating"]["list"] if v["type"] == "query"}
+    assert [name for name, choice in choices.items() if "allValue" not in choice] == ["job"]
+    others = {name for name in OF_THE_PROCESS for query in queries if name in query}
+    assert others
+    assert all('job=~"$job"' in query for query in queries if named(query) & others)
+
+
 def test_the_panels_of_the_dashboard_do_not_lie_on_each_other() -> None:
     covered = Counter(place for panel in DASHBOARD["panels"] for place in places(**panel["gridPos"]))
     assert max(covered.values()) == 1

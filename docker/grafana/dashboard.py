@@ -47,6 +47,8 @@ def _datasource() -> dict[str, Any]:
 def _choices(choices: dict[str, str]) -> Iterator[dict[str, Any]]:
     for name, metric in choices.items():
         query = f"label_values({metric}, {name})"
+        # process_* is exposed by other programs, too: all jobs are those that have the metric, not any job there is
+        every = {} if name == "job" else {"allValue": ".*"}
         yield {
             "name": name,
             "type": "query",
@@ -57,7 +59,7 @@ def _choices(choices: dict[str, str]) -> Iterator[dict[str, Any]]:
             "sort": 1,
             "multi": True,
             "includeAll": True,
-            "allValue": ".*",
+            **every,
             "current": {"text": "All", "value": "$__all"},
         }
 
