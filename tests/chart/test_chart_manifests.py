@@ -1,6 +1,7 @@
 """What the chart makes beside the pods: valid, and fitting each other."""
 
 import json
+import re
 
 import pytest
 from jsonschema import ValidationError
@@ -82,6 +83,12 @@ def test_one_that_does_both_scales_by_both() -> None:
     assert (topics, scaled["spec"]["maxReplicaCount"]) == ({"calls.segments", "calls.sentiment"}, 4)
 
 
+def test_keda_is_given_servers_without_spaces() -> None:
+    rendered = template("--values", values("split"), "--set", "autoscaling.enabled=true")
+    servers = {m["spec"]["triggers"][0]["metadata"]["bootstrapServers"] for m in rendered if m["kind"] == "ScaledObject"}
+    assert servers == {"kafka-0.kafka:9092,kafka-1.kafka:9092,kafka-2.kafka:9094"}
+
+
 def test_keda_connects_as_the_workers_do() -> None:
     rendered = template("--values", values("tls-sasl"), "--set", "autoscaling.enabled=true")
     [asked] = [m["spec"] for m in rendered if m["kind"] == "TriggerAuthentication"]
@@ -116,6 +123,17 @@ def test_topics_are_created_before_the_workers_come() -> None:
     weights = [int(m["metadata"]["annotations"].get("helm.sh/hook-weight", 0)) for m in hooks]
     assert weights == [0, -5]  # the policy first: a namespace may let nothing out by default
     assert {m["metadata"]["annotations"]["helm.sh/hook"] for m in hooks} == {"pre-install,pre-upgrade"}
+
+
+def test_prometheus_has_the_pods_under_a_job_that_the_alert_rules_are_of() -> None:
+    [monitor] = [m["spec"] for m in of_kind("ServiceMonitor", "everything")]
+    services = of_kind("Service", "everything")
+    assert len(services) == 2
+    for service in services:
+        labels = service["metadata"]["labels"]
+        assert monitor["selector"]["matchLabels"].items() <= labels.items()
+        assert re.fullmatch(".*callpulse.*", labels[monitor["jobLabel"]])
+        assert [port["name"] for port in service["spec"]["ports"]] == [monitor["endpoints"][0]["port"]]
 
 
 def test_the_dashboard_is_found_by_grafanas_sidecar() -> None:
