@@ -221,6 +221,8 @@ def test_what_was_scored_ahead_and_is_given_up_is_never_published() -> None:
     with stage.agent() as agent:
         asyncio.run(scene(agent))
         assert agent.counts.received == 3
+        timed = {stage: sum(times.counts) for stage, times in agent.metrics.stages.items()}
+    assert timed == {"consumed": 5, "scored": 3, "published": 3, "judged": 0}  # two were taken in and given up
     assert list(scores(stage.publisher.published)) == [0, 7, 1]
 
 
