@@ -227,7 +227,7 @@ def test_what_was_scored_ahead_and_is_given_up_is_never_published() -> None:
 
 
 def test_no_more_is_scored_ahead_than_the_next_batch_takes() -> None:
-    stage = Ahead(*(f"w{n} " + "x" * 100 for n in range(50)))
+    stage = Ahead(*(f"w{n} " + "x" * 400 for n in range(50)))
 
     async def scene(agent: Scoring) -> None:
         await agent.work(stage.take(1))
