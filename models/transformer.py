@@ -30,7 +30,6 @@ BUILT_IN = Path(__file__).parent / "default"
 """The checkpoint that ships with the package."""
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
-"""On whatever device: a worker that looked at its processor would score differently from its neighbour."""
 
 log = logging.getLogger("callpulse.model")
 

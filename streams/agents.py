@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -169,10 +170,11 @@ class Scoring:
         scored_at = self.clock()
         results = {id(event): (record, result) for part in parts for event, record, result in self._results(part, scored_at)}
         self._look_ahead()
-        with self.tracer.batch("score", self.clock, parts[0].taken_at) as traced:
+        taken = _taken(batch, parts)
+        with self.tracer.batch("score", self.clock, min(taken)) as traced:
             await self.publisher.publish([self._outgoing(*results[id(event)], traced) for event in batch])
-        for part in parts:
-            self.metrics.published(len(part.events), part.taken_at, scored_at, self.clock())
+        for taken_at, segments in taken.items():
+            self.metrics.published(segments, taken_at, scored_at, self.clock())
         done = self.engine.figures
         self.counts.cached, self.counts.batches, self.counts.tokens = done.cached, done.batches, done.tokens
         return batch
@@ -221,6 +223,12 @@ class Scoring:
         timestamp = min(record.timestamp, epoch_ms(result.scored_at))  # this topic need not take as much ahead as the input
         headers = traced.scored(record, result, partition)
         return Outgoing(self.sentiment.name, partition, key, at(record, encode, result), headers, timestamp)
+
+
+def _taken(batch: Iterable[Event], begun: Iterable[Begun]) -> Counter[float]:
+    """How many of the batch were taken in when; what was begun and given up since is in no batch."""
+    taken_at = {id(event): part.taken_at for part in begun for event in part.events}
+    return Counter(taken_at[id(event)] for event in batch)
 
 
 def _without(events: Sequence[Event], begun: Iterable[Begun]) -> list[Event]:

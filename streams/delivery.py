@@ -110,6 +110,7 @@ class Lane:
         self.passed_over: Callable[[TopicPartition, int, int], Awaitable[bool]] | None = None
         self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
         self.assignment = 0  # counts them: what was begun under one is not acknowledged under the next
+        self.settling = False  # from when partitions are taken away until the next assignment counts
         self.committing = asyncio.Lock()
         self.taken, self.batches = 0, Histogram(SECONDS)
 
@@ -163,6 +164,7 @@ class Lane:
 
     async def settle(self) -> None:
         """Gives up what waits, lets the batch under way finish, commits it. Nothing is begun until `resume`."""
+        self.settling = True
         self.running.clear()
         self.waiting.clear()
         self.waiting_bytes = 0
@@ -173,6 +175,7 @@ class Lane:
         except (asyncio.TimeoutError, TimeoutError):
             log.warning("gave up waiting for a batch after %.0f s: it is redelivered to whoever gets its partitions", SETTLE_S)
         self.assignment += 1
+        self.settling = False
         self.done, self.committed, self.expected = {}, {}, {}
         self.given_up.clear()
 

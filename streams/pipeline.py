@@ -217,13 +217,13 @@ class Calls:
         self._fire(source.lane, clock, outcome)
         self.lanes[source.lane] = Position(source.offset, clock)
         outcome.judged += 1
-        outcome.scored_at.append(scored.scored_at)
         if (call := self.calls.get(scored.call_id)) is not None:
             call = self._taken(call, outcome)
         if call is not None and source.offset <= call.positions.get(source.lane, -1):
             outcome.repeats += 1
             self._schedule(call)
             return None
+        outcome.scored_at.append(scored.scored_at)
         return self._advance(call, scored, outcome)
 
     def _advance(self, before: Conversation | None, scored: Scored, outcome: Outcome) -> Rejected | None:

@@ -51,7 +51,7 @@ def exported(settings: Settings, environment: Mapping[str, str] = os.environ) ->
     """Sends spans to where OpenTelemetry's own variables say, in the background. What is not yet sent at the end has CLOSE_S.
     Raises SettingsError, before it is entered, for a protocol that the extra does not bring."""
     for name in PROTOCOLS:
-        if environment.get(name, "http/protobuf") != "http/protobuf":
+        if environment.get(name, "") not in ("", "http/protobuf"):
             raise SettingsError(f"{name}: {environment[name]!r} will not do: --traces speaks http/protobuf; leave it out")
     return _open(settings, made(OTLPSpanExporter(), environment))
 
@@ -67,9 +67,10 @@ def _open(settings: Settings, provider: TracerProvider) -> "Iterator[Spans]":
 
 
 def made(exporter: SpanExporter, environment: Mapping[str, str] = os.environ) -> TracerProvider:
-    """A provider for this exporter; all else is as OpenTelemetry's variables say."""
+    """A provider for this exporter; all else is as OpenTelemetry's variables say. An empty one says nothing; the SDK would take
+    an empty sampler for one that samples everything."""
     ours = Resource.create({SERVICE_NAME: "callpulse", SERVICE_VERSION: __version__})
-    sampler = None if "OTEL_TRACES_SAMPLER" in environment else ParentBasedTraceIdRatio(RATIO)
+    sampler = None if environment.get("OTEL_TRACES_SAMPLER") else ParentBasedTraceIdRatio(RATIO)
     provider = TracerProvider(sampler, ours.merge(OTELResourceDetector().detect()), shutdown_on_exit=False)
     provider.add_span_processor(BatchSpanProcessor(exporter))
     return provider

@@ -221,11 +221,13 @@ def test_what_was_scored_ahead_and_is_given_up_is_never_published() -> None:
     with stage.agent() as agent:
         asyncio.run(scene(agent))
         assert agent.counts.received == 3
+        timed = {stage: sum(times.counts) for stage, times in agent.metrics.stages.items()}
+    assert timed == {"consumed": 5, "scored": 3, "published": 3, "judged": 0}  # two were taken in and given up
     assert list(scores(stage.publisher.published)) == [0, 7, 1]
 
 
 def test_no_more_is_scored_ahead_than_the_next_batch_takes() -> None:
-    stage = Ahead(*(f"w{n} " + "x" * 100 for n in range(50)))
+    stage = Ahead(*(f"w{n} " + "x" * 400 for n in range(50)))
 
     async def scene(agent: Scoring) -> None:
         await agent.work(stage.take(1))

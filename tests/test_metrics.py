@@ -44,6 +44,14 @@ def test_what_is_judged_is_timed_from_when_it_was_scored_and_repeats_are_not() -
     assert (sum(metrics.stages["judged"].counts), metrics.stages["judged"].sum) == (2, 4 + 3)
 
 
+def test_what_a_stored_state_contains_already_is_a_repeat_and_is_not_timed() -> None:
+    first, ahead = Calls(LIMITS, 1), Outcome()
+    first.judge(scored(3, -1), ahead)
+    calls, outcome = Calls(LIMITS, 1, states=ahead.changed.values()), Outcome()  # type: ignore[arg-type]
+    calls.judge(scored(3, -1), outcome)
+    assert (outcome.repeats, outcome.scored_at) == (1, [])
+
+
 def test_an_alert_is_timed_from_its_segment_s_record_and_one_by_the_lapse_of_time_is_not() -> None:
     silence = rule("{silence: 30s}")
     outcome = judged(scored(0, 0, timestamp=T0), scored(9, 0, timestamp=T0 + 90_000, call_id="b"), rules=silence)

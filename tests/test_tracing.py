@@ -176,10 +176,11 @@ def test_what_the_tracestate_of_a_producer_says_is_never_in_the_log(caplog: pyte
 def test_the_resource_and_the_sampler_are_ours_unless_the_variables_say_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("OTEL_SERVICE_NAME", "OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_SAMPLER"):
         monkeypatch.delenv(name, raising=False)
-    provider = made(InMemorySpanExporter(), {})
-    assert provider.resource.attributes["service.name"] == "callpulse"
-    assert f"TraceIdRatioBased{{{RATIO}}}" in provider.sampler.get_description()
-    provider.shutdown()
+    for unsaid in ({}, {"OTEL_TRACES_SAMPLER": ""}):
+        provider = made(InMemorySpanExporter(), unsaid)
+        assert provider.resource.attributes["service.name"] == "callpulse"
+        assert f"TraceIdRatioBased{{{RATIO}}}" in provider.sampler.get_description()
+        provider.shutdown()
     monkeypatch.setenv("OTEL_SERVICE_NAME", "scorer")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     other = made(InMemorySpanExporter())

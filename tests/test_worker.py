@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -144,6 +145,26 @@ def test_an_answer_that_comes_while_the_lane_settles_does_not_let_it_go_on() -> 
         await settling
 
     assert not played(scene).lane.running.is_set()
+
+
+def test_an_answer_that_is_just_there_when_partitions_are_taken_away_does_not_let_the_lane_go_on() -> None:
+    """As wait_for gives it before Python 3.12, though it is cancelled."""
+
+    async def scene(stage: Stage) -> None:
+        async def begins(_: Iterable[TopicPartition]) -> dict[TopicPartition, Begin]:
+            with suppress(asyncio.CancelledError):
+                await asyncio.Event().wait()
+            return {place(): Begin(9, 4)}
+
+        stage.backlog.begins = begins  # type: ignore[method-assign]
+        stage.role.assigned(stage.context, [place()])
+        await asyncio.sleep(0)
+        await stage.role.revoked()
+        await turns()
+
+    stage = played(scene)
+    assert not stage.lane.running.is_set()
+    assert (stage.lane.done, stage.lane.expected, stage.context.counts.lost) == ({}, {}, 0)
 
 
 def test_what_was_jumped_over_is_asked_about_until_the_broker_answers_and_counted_once() -> None:
