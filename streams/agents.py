@@ -70,7 +70,7 @@ class Context:
                 error,
                 error.place,
                 self.topics["rejected"].name,
-                exc_info=error.__cause__,
+                exc_info=_wordless(error.__cause__),
                 extra=_poison(error, batch),
             )
         elif right := denied(error):
@@ -86,6 +86,11 @@ def _described(batch: Sequence[Message]) -> str:
         return "between batches"
     first = batch[0]
     return f"in a batch of {len(batch)} that begins at {first.topic} partition {first.partition} offset {first.offset}"
+
+
+def _wordless(error: BaseException | None) -> BaseException | None:
+    """The same kind of error from the same place, without its message: that may quote what was said."""
+    return error and type(type(error).__name__, (Exception,), {})().with_traceback(error.__traceback__)
 
 
 def _first(batch: Sequence[Message]) -> dict[str, object]:

@@ -16,9 +16,12 @@ from aiokafka.errors import (
     InvalidProducerEpoch,
     InvalidProducerIdMapping,
     InvalidTxnState,
+    KafkaConnectionError,
     KafkaError,
+    NodeNotReadyError,
     ProducerClosed,
     ProducerFenced,
+    RequestTimedOutError,
 )
 
 from streams.errors import DeliveryError, FencedError
@@ -37,6 +40,7 @@ RETRY_S = 1.0
 PAUSE_S = 0.1
 GONE = (ProducerFenced, InvalidProducerEpoch, InvalidProducerIdMapping, InvalidTxnState, ProducerClosed)
 """A transaction ends so when another producer has taken over its id, when the broker has given it up, or we have."""
+AWAY = (KafkaConnectionError, NodeNotReadyError, RequestTimedOutError)
 CAUSES = 8  # of an error, one behind the other
 
 
@@ -184,10 +188,10 @@ class Transactions(Publisher):
 
 
 def _went_away(error: BaseException | None) -> bool:
-    """Whether a cause of it is one that passes. aiokafka (0.14) gives a transaction up, for good and with an error that says
-    nothing, where the connection breaks while it looks for the coordinator."""
+    """Whether a broken connection is among its causes. aiokafka (0.14) gives a transaction up, for good and with an error that
+    says nothing, where the connection breaks while it looks for the coordinator."""
     for _ in range(CAUSES):
-        if isinstance(error, KafkaError) and error.retriable:
+        if isinstance(error, AWAY):
             return True
         error = error.__cause__ if error is not None else None
     return False

@@ -193,7 +193,8 @@ class Judged:
     @property
     def loaded(self) -> Calls | None:
         """The calls, if they are here and this worker's."""
-        return self.loading.result() if self.loading.done() and not self.lost else None
+        here = self.loading.done() and not self.lost and self.loading.exception() is None
+        return self.loading.result() if here else None
 
     @property
     def untaken(self) -> bool:

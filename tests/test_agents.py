@@ -290,7 +290,7 @@ def test_a_record_that_is_blamed_is_named_in_the_log_with_the_way_out_and_withou
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shared, decode = context(), pipeline.decode
-    monkeypatch.setattr(pipeline, "decode", lambda value: 1 / 0 if SECRET.encode() in value else decode(value))
+    monkeypatch.setattr(pipeline, "decode", lambda value: int(SECRET) if SECRET.encode() in value else decode(value))
     with scoring(shared, Moody(), FakePublisher()) as agent, pytest.raises(PoisonError) as caught:
         asyncio.run(agent.work(BATCH))
     shared.failed(caught.value, [event.message for event in BATCH])
@@ -301,7 +301,7 @@ def test_a_record_that_is_blamed_is_named_in_the_log_with_the_way_out_and_withou
         "stopping on an unexpected error at calls.segments partition 0 offset 7; "
         f"`callpulse worker --skip {POISON}` sends that record to calls.rejected instead"
     )
-    assert "ZeroDivisionError: division by zero" in caplog.text  # the cause, with its traceback
+    assert "ValueError" in caplog.text  # the cause, with its traceback and without its message, which quotes the text
     assert "4711" not in caplog.text
 
 

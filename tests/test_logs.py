@@ -141,12 +141,13 @@ def test_nothing_that_was_said_is_in_any_line_on_debug_either(lines: Lines, monk
     worked(BATCH, POISON, scorer=Moody())
     Judge(monkeypatch).judge(*sad(text=SECRET))
     decode = pipeline.decode
-    monkeypatch.setattr(pipeline, "decode", lambda value: 1 / 0 if SECRET.encode() in value else decode(value))
+    monkeypatch.setattr(pipeline, "decode", lambda value: int(SECRET) if SECRET.encode() in value else decode(value))
     with pytest.raises(PoisonError) as caught:
         worked(BATCH)
     context().failed(caught.value, [event.message for event in BATCH])
     assert scored(0, text=SECRET).text == SECRET
-    assert "division by zero" in lines.objects[-1]["exc"]
+    assert "int(SECRET)" in lines.objects[-1]["exc"]  # where it was; Python's message quotes what it was
+    assert "ValueError" in lines.objects[-1]["exc"]
     assert [line for line in [*lines.json, *lines.said] if "4711" in line or "card" in line] == []
 
 

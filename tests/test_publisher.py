@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
 
 from streams.errors import DeliveryError, FencedError
 from streams.publisher import Outgoing, Transactions, rejected_record
@@ -47,7 +47,14 @@ class Broken:
             raise KafkaError("unexpected error") from error
 
 
-@pytest.mark.parametrize(("cause", "fenced"), [(KafkaConnectionError("closed"), True), (MessageSizeTooLargeError(), False)])
+@pytest.mark.parametrize(
+    ("cause", "fenced"),
+    [
+        (KafkaConnectionError("closed"), True),
+        (MessageSizeTooLargeError(), False),
+        (UnknownTopicOrPartitionError(), False),
+    ],
+)
 def test_a_partition_is_opened_anew_where_the_broker_went_away_amid_its_transaction(cause: KafkaError, fenced: bool) -> None:
     async def publish() -> None:
         transactions = Transactions.__new__(Transactions)  # with no connection to close

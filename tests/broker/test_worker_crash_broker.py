@@ -88,7 +88,7 @@ def test_a_message_that_the_code_fails_on_stops_the_worker_and_nothing_from_ther
         f"unexpected error at {topic} partition 0 offset {POISONED}; `callpulse worker --skip {topic}:0:{POISONED}`"
         in worker.log
     )
-    assert "RuntimeError: out of range" in worker.log
+    assert "RuntimeError" in worker.log
     assert "unspeakable" not in worker.log
     assert 4 <= over.notes["scored"] <= POISONED
     assert over.notes["acknowledged"] == [over.notes["scored"]]
