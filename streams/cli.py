@@ -12,9 +12,10 @@ import os
 import secrets
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -206,15 +207,17 @@ def replay(
     if loop and not 0 < speed <= 1:  # each time begins now, and would lie behind what ran ahead of the clock before
         raise click.UsageError("--loop goes at a --speed of 1 or less")
     paths = files or sorted(str(path) for path in replaying.CALLS.glob("*.jsonl"))
-    if loop:
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    over, wall = threading.Event(), replaying.WALL
+    if loop:  # ends between two records or two rounds: raised amid a client's work, it could leave threads that never end
+        signal.signal(signal.SIGTERM, lambda *_: over.set())
+        wall = replace(wall, sleep=lambda seconds: sys.exit(0) if over.wait(seconds) else None)
     with progress("sent") as sent_one:
         while True:
             fresh = None if same_ids else replaying.fresh_ids(secrets.token_hex(2))
             records = replaying.merge([read(path) for path in paths], stagger_s=0)
             how = replaying.Replay(speed=speed, fresh=fresh, topic=topic)
-            sent = replaying.send(settings, records, how, on_sent=lambda *_: sent_one())
-            if not (loop and sent.messages):
+            sent = replaying.send(settings, records, how, on_sent=lambda *_: sent_one(), wall=wall)
+            if over.is_set() or not (loop and sent.messages):
                 break
     text = f"sent {sent.messages} messages of {sent.calls} calls in {sent.seconds:.1f} s"
     click.echo(json.dumps(asdict(sent)) if as_json else text)

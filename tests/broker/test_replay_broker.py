@@ -1,5 +1,6 @@
 """Replays against real brokers: what arrives, when it is sent, and how a replay ends when it cannot go on."""
 
+import json
 import signal
 import subprocess
 import sys
@@ -157,19 +158,25 @@ def test_an_interrupt_stops_at_once_and_what_was_sent_before_is_delivered(settin
     assert len(arrived(settings, 3)) == 3
 
 
-def test_a_loop_plays_again_under_fresh_ids_until_it_is_told_to_stop(settings: Settings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("last_ms", [0, 3_600_000])
+def test_a_loop_plays_again_under_fresh_ids_until_it_is_told_to_stop(settings: Settings, tmp_path: Path, last_ms: int) -> None:
+    """Told so between two rounds, or amid one that would go on for an hour."""
     call = tmp_path / "call.jsonl"
-    call.write_text('{"call_id": "c", "text": "hello"}\n')
+    turns = [
+        {"call_id": "c", "speaker": "customer", "text": "hello", "start_ms": ms} for ms in [0, last_ms][: 1 + bool(last_ms)]
+    ]
+    call.write_text("".join(f"{json.dumps(turn)}\n" for turn in turns))
+    wanted = 1 if last_ms else 3
     named = ("--bootstrap-servers", settings.bootstrap_servers, "--broker", settings.broker, "--prefix", settings.prefix)
     command = [sys.executable, "-m", "streams", "replay", str(call), "--loop", *named]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         try:
-            keys = [record.key for record in arrived(settings, 3)]
+            keys = [record.key for record in arrived(settings, wanted)]
             process.terminate()
             assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
-    assert len(set(keys)) == len(keys) >= 3
+    assert len(set(keys)) == len(keys) >= wanted
 
 
 CHILD = """
