@@ -17,7 +17,9 @@ for byte.
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.conversation import Conversation
 from streams.episodes import Episode, Watches, kept, next_number, with_hits
@@ -34,8 +36,7 @@ CHANGED = "The rule was changed."
 REMOVED = "The rule was removed."
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(Struct, frozen=True):
     """The call as the rules leave it, and the alerts to be published, in the order of the rules."""
 
     call: Conversation
@@ -163,10 +164,10 @@ class Moment:
             self._passed(rule, i)
             return
         if episode.clear_ms is not None:
-            self.episodes[i] = episode = episode._replace(clear_ms=None)
+            self.episodes[i] = episode = replace(episode, clear_ms=None)
         severity = self._severity(rule, episode.severity, episode.opened_ms)
         if severity != episode.severity:
-            self.episodes[i] = episode._replace(severity=severity)
+            self.episodes[i] = replace(episode, severity=severity)
             self._tell(i, "escalate", rule.told(self.look), rule)
         elif holds and self._speaks(rule) and self.now_ms - episode.alerted_ms >= UPDATE_EVERY_MS:
             self._tell(i, "update", rule.told(self.look), rule)
@@ -177,7 +178,7 @@ class Moment:
         if self.now_ms - clear_ms >= rule.cooldown_ms:
             self._tell(i, "resolve", rule.resolved, rule)
         elif episode.clear_ms is None:
-            self.episodes[i] = episode._replace(clear_ms=clear_ms)
+            self.episodes[i] = replace(episode, clear_ms=clear_ms)
 
     def _severity(self, rule: Rule, severity: Severity, opened_ms: int) -> Severity:
         """The gravest that the episode has reached; it never falls."""
@@ -225,7 +226,8 @@ def _changes(rule: Rule, episode: Episode) -> Iterator[int]:
 
 def _after(episode: Episode, event: AlertEvent, at_ms: int) -> Episode:
     """The episode once this event has happened to it."""
-    return episode._replace(
+    return replace(
+        episode,
         sequence=episode.sequence + 1,
         alerted_ms=at_ms,
         resolved=event == "resolve",

@@ -42,10 +42,15 @@ def schema(name: str) -> Schema:
 
 def _generated(record: type) -> Schema:
     """msgspec's schema with the record itself at the root, not behind a reference."""
-    made = json.loads(msgspec.json.encode(msgspec.json.schema(record)))  # as it will be read: no tuples
+    made = json.loads(msgspec.json.encode(msgspec.json.schema(record)), object_hook=_plain)  # as it will be read: no tuples
     definitions = made["$defs"]
     body: Schema = definitions.pop(record.__name__)
     return body | ({"$defs": definitions} if definitions else {})
+
+
+def _plain(node: Schema) -> Schema:
+    """Without a default that says nothing."""
+    return {key: value for key, value in node.items() if (key, value) != ("default", {})}
 
 
 def _output(name: str) -> Schema:

@@ -5,9 +5,12 @@ a few recent turns, a timeline whose bins widen. Its due time says when somethin
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Literal
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from streams.attributes import merged
 from streams.course import SILENT, Course, Voice
@@ -35,16 +38,14 @@ class Limits:
     closed_ms: int = DAY_MS
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
+class Position(Struct, frozen=True):
     """How far a source partition has been judged: the last offset, and the clock (highest timestamp, ms since 1970)."""
 
     offset: int
     clock: int
 
 
-@dataclass(frozen=True, slots=True)
-class Positions:
+class Positions(Struct, frozen=True):
     """A judged partition's positions by source partition, and the number of partitions they were written with."""
 
     partitions: int
@@ -52,8 +53,7 @@ class Positions:
     schema: str = "callpulse.positions.v1"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Timing:
+class Timing(Struct, frozen=True, kw_only=True):
     """What says when a call is due: all of its state that is read before something touches it. `clock` is the highest record
     timestamp seen of it; `lane` the source partition of its last record, whose clock its due time waits for; `rules_due` when
     (ms since 1970) the rules want to look again although nothing has arrived; `rules` the hash of those that judged it last."""
@@ -81,8 +81,7 @@ class Timing:
         return self.clock + (limits.chat_silence_ms if self.channel == "chat" else limits.voice_silence_ms)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conversation(Timing):
+class Conversation(Timing, frozen=True, kw_only=True):
     """One call. `origin_ms` is its start (ms since 1970); `positions` the last offset of each lane it contains; `at_ms` the end
     of what was said so far. `turns` are the last ones, in order; `course` what all turns add up to, `settled` without the last
     `unsettled` of them. `seen` are the hashes of turns that are known and no longer kept. `timelines` by speaker.

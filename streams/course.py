@@ -1,10 +1,11 @@
 """The fold over the turns of a call in the order in which they ended: who spoke how long, how the scores went. Pure.
 
-`Course.add(turn)` takes constant time. All of it are tuples: they are encoded as arrays, small and fast.
+`Course.add(turn)` takes constant time. All of it is encoded as arrays, small and fast.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+
+from msgspec import Struct, field
 
 from streams.records import Label
 from streams.turns import Turn
@@ -17,7 +18,7 @@ SPANS = 8  # stretches of talk that a turn may still turn out to have spanned
 PROMPTS = 8  # a bot's last prompts
 
 
-class Talk(NamedTuple):
+class Talk(Struct, frozen=True, array_like=True):
     """Time with speech in it: its first moment, how much of it was speech, and the last stretches, apart from each other:
     start, end, start, end, …"""
 
@@ -52,7 +53,7 @@ class Talk(NamedTuple):
         return Talk(min(self.first_ms, start), covered, tuple(ms for span in apart for ms in span)[-2 * keep :])
 
 
-class Mood(NamedTuple):
+class Mood(Struct, frozen=True, array_like=True):
     """The scores of one speaker's turns. `total` of all; `ewma` weighted; since the model's last change of revision: how many
     (`since`), the lowest weighted score (`low`), the sum of the first three (`first`), the last six (`latest`)."""
 
@@ -100,7 +101,7 @@ class Mood(NamedTuple):
 UNSCORED = (0.0, 0)
 
 
-class Voice(NamedTuple):
+class Voice(Struct, frozen=True, array_like=True):
     """One speaker's side of the call. `segments` counts final utterances, `mood` tells of those that were scored; `with_bot`
     and `with_agent` are sum and number of the scores before and after an agent took over from a bot."""
 
@@ -147,10 +148,10 @@ class Voice(NamedTuple):
         return self.mood.total / self.scored if self.scored else 0.0
 
 
-class Course(NamedTuple):
+class Course(Struct, frozen=True, array_like=True):
     """The fold itself. `bot_ms` is when a bot first spoke, if it did before any agent; `agent_ms` when an agent first did."""
 
-    voices: Mapping[str, Voice] = {}  # never changed: every step makes a new one
+    voices: Mapping[str, Voice] = field(default_factory=dict)
     talk: Talk = Talk()
     bot_ms: int | None = None
     agent_ms: int | None = None

@@ -1,12 +1,13 @@
 """What the rules remember of a call: the life of each alert so far, and what was heard or has begun to hold. Pure.
 
-Both lie in the call's state, so they are small: episodes are arrays in JSON, keys are digests, hits are
+Both lie in the call's state, so they are small: episodes are packed, keys are digests, hits are
 times and never text.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from streams.records import RuleRef, Severity
 
@@ -14,7 +15,7 @@ EPISODES = 24  # kept a call; resolved ones go first, every open one stays
 HITS = 40  # times at which words were heard that are kept a call, over all rules
 
 
-class Episode(NamedTuple):
+class Episode(Struct, frozen=True):
     """A (call, rule) alert's life so far, as its last event left it; resolved ones stay for the summary.
 
     `number` counts the rule's episodes in the call from 1; `digest` is the rule's content when it last fired; `clear_ms` when
@@ -41,11 +42,10 @@ class Episode(NamedTuple):
     def moved(self, by_ms: int) -> "Episode":
         """As it is when the call turns out to have begun so much earlier."""
         clear_ms = None if self.clear_ms is None else self.clear_ms + by_ms
-        return self._replace(opened_ms=self.opened_ms + by_ms, alerted_ms=self.alerted_ms + by_ms, clear_ms=clear_ms)
+        return replace(self, opened_ms=self.opened_ms + by_ms, alerted_ms=self.alerted_ms + by_ms, clear_ms=clear_ms)
 
 
-@dataclass(frozen=True, slots=True)
-class Watches:
+class Watches(Struct, frozen=True):
     """`spoken_clock`: the call's clock when somebody was last heard (ms since 1970, partials too); `since`: by a rule's digest,
     since when (offset in ms) a rule with a minimum duration holds without having fired; `hits`: by a listener's key, the ends
     (offsets in ms) of the utterances in which its words were heard; `language`: the last that a segment named; `final_clock`:

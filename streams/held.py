@@ -1,7 +1,8 @@
 """The states of a partition's calls, as they are held in memory. Pure."""
 
 from collections.abc import Iterator, MutableMapping
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from streams.conversation import Conversation, Timing
 from streams.redact import Mask, kept

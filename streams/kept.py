@@ -28,11 +28,11 @@ _LOW = 0xFFFFFFFF
 
 def pack(turn: Turn) -> bytes:
     """The segment's hash; end and length, 35 bits each; score (five decimals) and words; what a bot said, and the kind."""
-    segment, speaker, start, end, score, label, words, revision, said = turn
-    length = end - start
-    measured = (0 if score is None else round(score * 100_000) + 100_000) << 14 | words
-    kind = said << 8 | KIND[speaker, label, revision]
-    return _FORM.pack(bytes.fromhex(segment), end & _LOW, length & _LOW, measured, kind, end >> 32 << 4 | length >> 32)
+    score, end = turn.score, turn.end_ms
+    length = end - turn.start_ms
+    measured = (0 if score is None else round(score * 100_000) + 100_000) << 14 | turn.words
+    kind = turn.said << 8 | KIND[turn.speaker, turn.label, turn.revision]
+    return _FORM.pack(bytes.fromhex(turn.segment), end & _LOW, length & _LOW, measured, kind, end >> 32 << 4 | length >> 32)
 
 
 @lru_cache(maxsize=1 << 12)

@@ -6,10 +6,11 @@ long as its words take (recording.spoken), the next one half a second after it.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import chain, starmap
 
 import msgspec
+from msgspec.structs import replace
 
 from streams.backtest import Course
 from streams.errors import RecordingError

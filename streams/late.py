@@ -6,7 +6,9 @@ course with them on top. A turn that comes later still is folded where it comes.
 
 from bisect import bisect_right
 from collections.abc import Iterable
-from typing import NamedTuple
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from streams.course import Course
 from streams.kept import Turns, pack
@@ -20,7 +22,7 @@ WINDOW_MS = 600_000
 NONE = Turns()
 
 
-class Line(NamedTuple):
+class Line(Struct, frozen=True):
     """The turns that are kept, in order, of which the last `unsettled` are not folded into `settled`; `now` has them all.
     `gone` are those that the last step has let go."""
 
@@ -32,7 +34,7 @@ class Line(NamedTuple):
 
     def take(self, turn: Turn, at_ms: int) -> "Line":
         """With one more turn, in a call that has come to `at_ms`."""
-        turns, unsettled, settled, now, _ = self
+        turns, unsettled, settled = self.turns, self.unsettled, self.settled
         late = bool(turns) and order(turn) < order(turns[-1])
         place = bisect_right(turns, order(turn), key=order) if late else len(turns)
         bound = len(turns) - unsettled
@@ -41,12 +43,12 @@ class Line(NamedTuple):
             settled = settled.add(turn)
         else:
             unsettled += 1
-        now = folded(settled, turns[len(turns) - unsettled :]) if late else now.add(turn)
+        now = folded(settled, turns[len(turns) - unsettled :]) if late else self.now.add(turn)
         return _settled(Line(turns, unsettled, settled, now), at_ms)
 
     def moved(self, by_ms: int) -> "Line":
         """With all turns so much later: of a call none of whose turns has gone."""
-        turns = [turn._replace(start_ms=turn.start_ms + by_ms, end_ms=turn.end_ms + by_ms) for turn in self.turns]
+        turns = [replace(turn, start_ms=turn.start_ms + by_ms, end_ms=turn.end_ms + by_ms) for turn in self.turns]
         settled = folded(Course(), turns[: len(turns) - self.unsettled])
         now = folded(settled, turns[len(turns) - self.unsettled :])
         return Line(Turns(b"".join(map(pack, turns))), self.unsettled, settled, now)
@@ -54,7 +56,7 @@ class Line(NamedTuple):
 
 def _settled(line: Line, at_ms: int) -> Line:
     """What is older than it must be is folded for good, or gone."""
-    turns, unsettled, settled, now, _ = line
+    turns, unsettled, settled, now = line.turns, line.unsettled, line.settled, line.now
     count = len(turns)
     gone = max(0, count - TURNS)
     while turns[gone].end_ms < at_ms - WINDOW_MS and gone + 1 < count:

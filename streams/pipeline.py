@@ -4,9 +4,11 @@ The worker's agents are these functions with delivery around them; a backtest or
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TypeVar
+
+from msgspec.structs import replace
 
 from models.sentiment import Scorer
 from models.sentiment import Sentiment as ModelSentiment
@@ -122,7 +124,7 @@ def _assembled(
     )
 
 
-_SEGMENT_FIELDS = tuple(name for name in Segment.__slots__ if name not in ("segment_id", "text"))
+_SEGMENT_FIELDS = tuple(name for name in Segment.__struct_fields__ if name not in ("segment_id", "text"))
 
 
 def _rounded(s: ModelSentiment) -> Sentiment:

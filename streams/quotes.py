@@ -15,8 +15,8 @@ def quoted(recent: tuple[Evidence, ...], scored: Scored, turn: Turn) -> tuple[Ev
     if turn.score is None or turn.label is None or turn.speaker not in CUSTOMER_SIDE:
         return recent
     text = scored.text if len(scored.text) <= QUOTE else scored.text[: QUOTE - 1] + "…"
-    _, speaker, start, end, *_ = turn
-    quoted = Evidence(scored.segment_id or "", speaker, start, end, turn.score, turn.label, text)
+    end = turn.end_ms
+    quoted = Evidence(scored.segment_id or "", turn.speaker, turn.start_ms, end, turn.score, turn.label, text)
     later = recent and end <= recent[-1].end_ms
     place = bisect_right(recent, order(turn), key=_evidence_order) if later else len(recent)
     return (*recent[:place], quoted, *recent[place:])[-RECENT:]

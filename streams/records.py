@@ -4,11 +4,10 @@ Offsets (`*_ms`) are milliseconds from the call's start; `timestamp`s are millis
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Literal
 
-from msgspec import Meta
+from msgspec import Meta, Struct, field
 
 Speaker = Literal["customer", "agent", "bot", "system", "unknown"]
 MessageType = Literal["segment", "start", "update", "end"]
@@ -53,8 +52,7 @@ SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
 """From the mildest to the gravest."""
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(Struct, frozen=True):
     """A Kafka record as it was read, nothing decoded. `timestamp` in ms since 1970."""
 
     topic: str
@@ -76,16 +74,14 @@ class Record:
         return {"topic": self.topic, "partition": self.partition, "offset": self.offset}
 
 
-@dataclass(frozen=True, slots=True)
-class Rejected:
+class Rejected(Struct, frozen=True):
     """Why an input cannot be used. `detail` is for a person: it names the field and never quotes what a caller said."""
 
     reason: Reason
     detail: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+class Segment(Struct, frozen=True, kw_only=True):
     """One input message: an utterance (`type` "segment") or what the telephone system knows (start, update, end)."""
 
     call_id: str
@@ -106,8 +102,7 @@ class Segment:
     reason: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Sentiment:
+class Sentiment(Struct, frozen=True):
     """`score` = P(positive) - P(negative), in [-1, 1]; the three probabilities add up to 1 (five decimals)."""
 
     label: Label
@@ -117,8 +112,7 @@ class Sentiment:
     positive: Probability
 
 
-@dataclass(frozen=True, slots=True)
-class Model:
+class Model(Struct, frozen=True):
     """Which model scored, so that scores of two revisions are never compared unawares."""
 
     name: str
@@ -126,8 +120,7 @@ class Model:
     precision: str
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(Struct, frozen=True):
     """The place in calls.segments that a scored segment came from."""
 
     topic_id: str
@@ -141,8 +134,7 @@ class Source:
         return f"{self.topic_id}:{self.partition}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scored(Segment):
+class Scored(Segment, frozen=True, kw_only=True):
     """A valid input with its sentiment; `sentiment` is None when it was not scored, and `skipped` says why."""
 
     source: Source
@@ -154,8 +146,7 @@ class Scored(Segment):
     schema: str = "callpulse.sentiment.v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
+class Evidence(Struct, frozen=True):
     """A scored turn that an alert points to. `text` is cut at 160 characters."""
 
     segment_id: str
@@ -167,14 +158,12 @@ class Evidence:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class RuleRef:
+class RuleRef(Struct, frozen=True):
     name: str
     version: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alert:
+class Alert(Struct, frozen=True, kw_only=True):
     """One event in the life of an episode, which `alert_id` names; `sequence` counts its events from 1."""
 
     alert_id: str
@@ -195,8 +184,7 @@ class Alert:
     schema: str = "callpulse.alert.v1"
 
 
-@dataclass(frozen=True, slots=True)
-class Quarter:
+class Quarter(Struct, frozen=True):
     """A quarter of one speaker's time on the call; `score` in -5..5, None when no turn was scored in it."""
 
     begin_ms: int
@@ -204,8 +192,7 @@ class Quarter:
     score: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpeakerSummary:
+class SpeakerSummary(Struct, frozen=True, kw_only=True):
     """One speaker over the whole call. `score` and `trend` (last filled quarter less the first) are on the -5..5 scale;
     `measures` are those of streams.measures by name, `direction` says where the last turns went."""
 
@@ -221,16 +208,14 @@ class SpeakerSummary:
     direction: Band | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class RaisedAlert:
+class RaisedAlert(Struct, frozen=True):
     alert_id: str
     rule: str
     severity: Severity
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(Struct, frozen=True, kw_only=True):
     """A call that is over: `ended_by` its end event or a silence; `reason` is the end event's own word; `measures` are those
     of the call as a whole by name."""
 

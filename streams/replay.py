@@ -9,13 +9,14 @@ import heapq
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from kafka import KafkaProducer
 from kafka.errors import InvalidTimestampError, KafkaError
+from msgspec.structs import replace
 
 from streams import access, security
 from streams.errors import BrokerError, DeliveryError, SettingsError, TopicsError

@@ -8,13 +8,14 @@ embedded broker forgets metadata).
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import msgspec
 from kafka import TopicPartition
 from kafka.structs import OffsetAndMetadata
+from msgspec.structs import replace
 
 from streams import topics
 from streams.errors import TopicsError

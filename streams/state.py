@@ -11,11 +11,11 @@ what is judged again gives the same alert ids.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from urllib.parse import quote
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, KafkaTimeoutError
+from msgspec.structs import replace
 
 from streams.census import Queues
 from streams.conversation import Positions
@@ -218,7 +218,7 @@ class Judged:
         return calls, outcome
 
     def _judge(self, calls: Calls, record: Record, outcome: Outcome, traced: Batch) -> Rejected | None:
-        if record.place in self.skip:
+        if self.skip and record.place in self.skip:
             return SKIPPED
         scored = decode_scored(record.value)
         if isinstance(scored, Rejected):

@@ -6,9 +6,9 @@ the turns since give it.
 
 from binascii import a2b_base64, b2a_base64
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 
 import msgspec
+from msgspec import field
 
 from streams.conversation import Conversation, Timing
 from streams.episodes import Episode
@@ -16,7 +16,7 @@ from streams.kept import KIND, KINDS
 from streams.late import folded
 from streams.records import SEVERITIES, Evidence, Scalar
 
-_FIELDS = [f.name for f in fields(Conversation) if f.name not in ("recent", "episodes", "course")]
+_FIELDS = [name for name in Conversation.__struct_fields__ if name not in ("recent", "episodes", "course")]
 Quote = tuple[str, int, int, int, float, str]
 """Segment id, kind, start, end, score and text of an Evidence."""
 Life = tuple[bytes, int, int, int, int, int, int, int | None]
@@ -25,16 +25,14 @@ Life = tuple[bytes, int, int, int, int, int, int, int | None]
 _life = msgspec.msgpack.Decoder(Life)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stored(Conversation):
+class Stored(Conversation, frozen=True, kw_only=True):
     """`recent` as arrays, `episodes` as names with what is packed (Base64), without `course`."""
 
     recent: tuple[Quote, ...] = ()  # type: ignore[assignment]
     episodes: tuple[tuple[str, str], ...] = ()  # type: ignore[assignment]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Standing(Timing):
+class Standing(Timing, frozen=True, kw_only=True):
     """What a stored state is read for before something touches it: when it is due, and what `census` counts."""
 
     attributes: Mapping[str, Scalar] = field(default_factory=dict)

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping
 from math import ceil
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from streams.records import Label
 from streams.turns import Turn
@@ -11,7 +12,7 @@ BINS = 64
 WEIGHT: dict[Label, int] = {"negative": -1, "neutral": 0, "positive": 1}
 
 
-class Timeline(NamedTuple):
+class Timeline(Struct, frozen=True, array_like=True):
     """`bins` are flat: for each i the balance (positive less negative) and the number of turns that end in [i, i + 1) x
     `width_ms`. A call that outgrows them doubles their width, so a turn is placed to 1/32 of the call. The order of adding does
     not matter."""

@@ -2,7 +2,8 @@
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from streams.conversation import epoch_ms
 from streams.records import Scored

@@ -4,15 +4,16 @@ Turns are in the order in which they ended, whatever the order in which they cam
 """
 
 import hashlib
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from streams.records import Label, Scored, Speaker
 
 MAX_WORDS = 9_999
 
 
-class Turn(NamedTuple):
-    """One final utterance. A tuple, since a state holds up to 64 and is decoded often."""
+class Turn(Struct, frozen=True, array_like=True):
+    """One final utterance."""
 
     segment: str
     """`hashed` segment id, by which a repeat is known."""

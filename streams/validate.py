@@ -26,7 +26,7 @@ EPOCH_LIKE_MS = 10**9  # 11 days after the call's start
 FASTEST = 0.1  # characters a millisecond; people speak 0.015
 SEVERAL = 3
 
-FIELDS = frozenset((*Segment.__slots__, "is_final"))
+FIELDS = frozenset((*Segment.__struct_fields__, "is_final"))
 OTHERS = {
     "call_id": "conversationid contactid",
     "speaker": "role participantrole",

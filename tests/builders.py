@@ -1,10 +1,11 @@
 """Short ways to scored segments and calls. Turn `number` of a call starts at number x 10 s and lasts 4 s."""
 
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import datetime, timezone
 from textwrap import dedent
 from typing import Any
+
+from msgspec.structs import replace
 
 from models.sentiment import decide
 from streams.conversation import Conversation, advance

@@ -108,7 +108,7 @@ def test_the_colour_is_the_severity_s_until_it_is_resolved(severity: str, event:
 
 def test_without_a_text_a_turn_is_only_its_score() -> None:
     [said] = alert().evidence
-    from dataclasses import replace
+    from msgspec.structs import replace
 
     assert list(lines(alert(evidence=(replace(said, text=""),))))[1] == "    -0.90 customer"
 

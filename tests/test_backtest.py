@@ -1,11 +1,11 @@
 """Rules over a log of scored segments: when what is due happens, after which turn an alert came, what repeats do not change."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from builders import NOW, T0, event, rule, ruleset, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.backtest import Placed, Played, Raised, play
 from streams.conversation import Limits, epoch_ms

@@ -1,11 +1,11 @@
 """Live calls and open alerts by queue: what is kept along the way is what counting all states gives, under few names."""
 
 from collections import Counter
-from dataclasses import replace
 
 from builders import T0, event, rule, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.census import MOST, NO_QUEUE, OTHER, Census, Queues
 from streams.conversation import Limits

@@ -1,12 +1,12 @@
 """Each condition of the rule language on calls made by hand: when it holds, what it compared, when it may change by itself."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from builders import T0, folded, rule, ruleset, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.alerts import follow
 from streams.conversation import Conversation, advance

@@ -2,7 +2,6 @@
 
 import random
 import zlib
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 from builders import NOW, T0, event, folded, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.attributes import MAX_ATTRIBUTES
 from streams.conversation import (

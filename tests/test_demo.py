@@ -1,8 +1,9 @@
 """What the demo counts and says: an undisturbed run is flawless, and whatever is lost, doubled or made up shows."""
 
+import dataclasses
 import json
 import shlex
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from random import Random
@@ -11,6 +12,7 @@ import click
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from test_live import drawn, summary
 
 from models.sentiment import LexiconScorer
@@ -120,7 +122,7 @@ def test_a_repeat_is_counted_beside_and_changes_nothing_else() -> None:
     rejected = next(entry for entry in OUT if entry[0] == "rejected")
     over = next(entry for entry in OUT if entry[0] == "summaries")
     found = report([*OUT, scored_turn(), alert, alert, rejected, over])
-    assert found == replace(report(OUT), scored_twice=1, alerts_twice=2)
+    assert found == dataclasses.replace(report(OUT), scored_twice=1, alerts_twice=2)
     assert found.flawless
 
 
@@ -195,11 +197,11 @@ def test_the_word_on_irony_follows_the_result() -> None:
 
 def test_the_figures_are_said_in_words() -> None:
     assert "346 segments of 8 calls in 31.2 s; the first alert came 4.5 s after" in figures(REPORT)
-    assert figures(replace(REPORT, first_alert_s=None, p50_ms=None)) == "346 segments of 8 calls in 31.2 s."
+    assert figures(dataclasses.replace(REPORT, first_alert_s=None, p50_ms=None)) == "346 segments of 8 calls in 31.2 s."
     said = after_kill(REPORT, 9.87)
     assert "back after 9.9 s. Of 346 segments 0 were lost" in said
     assert "7 turns" in said
-    assert all(f"{n} " in after_kill(replace(REPORT, lost=n), 1) for n in (11, 12))
+    assert all(f"{n} " in after_kill(dataclasses.replace(REPORT, lost=n), 1) for n in (11, 12))
 
 
 @pytest.mark.parametrize("program", ["callpulse", ".venv/bin/callpulse"])

@@ -1,13 +1,13 @@
 """A call whose segments come late, out of order and repeatedly is summed up as the one that came in order."""
 
 import random
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from builders import NOW, event, folded, scored
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.conversation import Conversation, advance
 from streams.late import LATE_MS, TURNS

@@ -1,11 +1,11 @@
 """The rules that ship, over hand-made calls: each fires on what it is for, and none on a routine call."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import event, scored
+from msgspec.structs import replace
 
 from streams.conversation import Limits
 from streams.pipeline import judged

@@ -1,13 +1,13 @@
 """The board and what is drawn of it: repeats change nothing, columns hold whatever is said, a terminal is never commanded."""
 
 import io
-from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
 from builders import scored, sentiment
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
 

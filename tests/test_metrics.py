@@ -1,11 +1,11 @@
 """What is counted and timed of what the agents do; times are passed in."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 from builders import NOW, T0, event, rule, scored
+from msgspec.structs import replace
 
 from streams.conversation import Limits
 from streams.metrics import Metrics, spoken_ms

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 
 import pytest
 from broker.messages import call
 from broker.oracle import Left, Verdict, judge
 from builders import NOW, T0
+from msgspec.structs import replace
 
 from models.sentiment import LexiconScorer
 from streams.outcome import Outcome

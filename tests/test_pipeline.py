@@ -55,7 +55,7 @@ def test_a_scored_segment_is_the_input_with_what_the_scorer_says_and_where_it_ca
         record(7, segment_id="s9", start_ms=10, end_ms=20, language="en", attributes={"queue": "q"}, text="awful")
     )
     assert isinstance(found, Scored)
-    given_fields = {name: getattr(found, name) for name in Segment.__slots__}
+    given_fields = {name: getattr(found, name) for name in Segment.__struct_fields__}
     assert Segment(**given_fields) == Segment(
         call_id="c1", segment_id="s9", speaker="customer", text="awful", start_ms=10, end_ms=20, language="en",
         attributes={"queue": "q"},

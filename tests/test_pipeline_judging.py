@@ -1,7 +1,6 @@
 """Judging without a broker: repeats, closed calls, and what happens although nothing arrives."""
 
 import random
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,6 +8,7 @@ import pytest
 from builders import T0, event, rule, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.conversation import DAY_MS, EPOCH, Limits, Position
 from streams.outcome import Outcome

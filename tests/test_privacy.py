@@ -1,10 +1,10 @@
 """What leaves the worker with --redact and with --no-text, without a broker: nothing that was masked, and the same scores."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from builders import NOW, T0, event, scored
+from msgspec.structs import replace
 
 from models.sentiment import LexiconScorer
 from streams.conversation import Limits

@@ -1,11 +1,11 @@
 """What is kept of a rejected record; what becomes of a transaction whose end nobody knows."""
 
 import asyncio
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from aiokafka.errors import KafkaConnectionError, KafkaError, MessageSizeTooLargeError, UnknownTopicOrPartitionError
+from msgspec.structs import replace
 
 from streams.errors import DeliveryError, FencedError
 from streams.publisher import Outgoing, Transactions, rejected_record

@@ -1,13 +1,14 @@
 """Rejections read back: the inverse of how they are written, which of them are meant, and what has been retried."""
 
+import dataclasses
 import json
-from dataclasses import replace
 from datetime import datetime, timezone
 from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.conversation import epoch_ms
 from streams.errors import SettingsError
@@ -68,7 +69,9 @@ def test_a_tombstone_is_kept_though_there_is_nothing_of_it() -> None:
 
 
 def test_a_row_has_all_but_what_was_said() -> None:
-    said = replace(rejection(), original=Record("calls.segments", 3, 1207, AT, b"c-\xff", b'{"text": "my card is"}'))
+    said = dataclasses.replace(
+        rejection(), original=Record("calls.segments", 3, 1207, AT, b"c-\xff", b'{"text": "my card is"}')
+    )
     assert json.loads(json.dumps(said.row())) == {
         "place": "0:0",
         "at": "2026-01-31T09:00:00.000Z",

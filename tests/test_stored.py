@@ -2,12 +2,12 @@
 
 import random
 import uuid
-from dataclasses import replace
 
 import pytest
 from builders import NOW, event, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.alerts import alert_id
 from streams.conversation import Conversation, advance

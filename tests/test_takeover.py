@@ -1,12 +1,12 @@
 """Rules that change while calls are live: what a running worker does, and what one does that starts afterwards."""
 
 from collections import Counter
-from dataclasses import replace
 
 import pytest
 from builders import T0, event, rule, ruleset, scored
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from streams.conversation import Limits
 from streams.outcome import Outcome

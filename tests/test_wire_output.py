@@ -1,7 +1,6 @@
 """What callpulse writes: records that are read back as they were, their headers, and the partition of a key."""
 
 import json
-from dataclasses import replace
 from datetime import datetime
 
 import msgspec
@@ -10,6 +9,7 @@ from builders import NOW, event, scored
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.partitioner import murmur2 as kafka_murmur2
+from msgspec.structs import replace
 
 from streams.conversation import Conversation, Limits, Position, Positions
 from streams.outcome import Outcome

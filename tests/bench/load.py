@@ -17,10 +17,11 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timezone
 from itertools import islice
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from streams import topics
 from streams.conversation import Conversation, Limits, Positions, closed
@@ -91,7 +92,7 @@ def varied(pattern: Conversation, number: int, rng: random.Random) -> Conversati
 
     def kept(turn: Turn) -> Turn:
         score = None if turn.score is None else round(rng.uniform(-1, 1), 5)
-        return turn._replace(segment=f"{rng.getrandbits(48):012x}", score=score)
+        return replace(turn, segment=f"{rng.getrandbits(48):012x}", score=score)
 
     return replace(
         pattern,

@@ -7,8 +7,9 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+
+from msgspec.structs import replace
 
 from models.histogram import Histogram
 from streams.census import Census, Queues

@@ -12,7 +12,8 @@ import random
 import re
 import resource
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from streams import rules
 from streams.conversation import Limits

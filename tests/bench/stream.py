@@ -8,11 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import count, islice
 from pathlib import Path
 
 from kafka import KafkaProducer, TopicPartition
+from msgspec.structs import replace
 
 from streams import topics
 from streams.recording import read

@@ -6,8 +6,10 @@ once, says through the pure pipeline which alerts, summaries, states and positio
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
+
+from msgspec.structs import replace
 
 from models.sentiment import Scorer
 from streams.conversation import EPOCH

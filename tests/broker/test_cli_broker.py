@@ -3,11 +3,11 @@
 import json
 import os
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
 from kafka import KafkaProducer
+from msgspec.structs import replace
 
 from streams import alerts_cli, cli
 from streams.records import Alert, Evidence, RuleRef

@@ -4,12 +4,12 @@ import re
 import subprocess
 import sys
 import uuid
-from dataclasses import replace
 from datetime import datetime, timezone
 from pathlib import Path
 
 import pytest
 from kafka import KafkaProducer
+from msgspec.structs import replace
 
 from streams import topics
 from streams.cli import cli

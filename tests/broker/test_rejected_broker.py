@@ -5,11 +5,11 @@ import json
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from datetime import datetime, timezone
 
 import pytest
 from builders import scored
+from msgspec.structs import replace
 
 from streams import cli
 from streams.errors import TopicsError

@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 from kafka import TopicPartition
+from msgspec.structs import replace
 
 from streams import topics
 from streams.broker import embedded
