@@ -18,7 +18,7 @@ from models.sentiment import Scorer
 from models.staged import Failure, Result
 from streams.access import denied
 from streams.conversation import epoch_ms
-from streams.delivery import CAPACITY, Event, Message
+from streams.delivery import CAPACITY, Event
 from streams.errors import PoisonError
 from streams.metrics import Computing, Counts, Metrics, spoken_ms
 from streams.pipeline import Reading, Stamp, assemble, at, read
@@ -62,7 +62,7 @@ class Context:
     rules: Rules = field(default_factory=Rules)
     tracer: Tracer = UNTRACED
 
-    def failed(self, error: BaseException, batch: Sequence[Message]) -> None:
+    def failed(self, error: BaseException, batch: Sequence[Record]) -> None:
         """Stops the worker, after a line that says where it stood."""
         if isinstance(error, PoisonError):
             log.critical(
@@ -81,7 +81,7 @@ class Context:
         self.stop.set()
 
 
-def _described(batch: Sequence[Message]) -> str:
+def _described(batch: Sequence[Record]) -> str:
     if not batch:
         return "between batches"
     first = batch[0]
@@ -93,28 +93,15 @@ def _wordless(error: BaseException | None) -> BaseException | None:
     return error and type(type(error).__name__, (Exception,), {})().with_traceback(error.__traceback__)
 
 
-def _first(batch: Sequence[Message]) -> dict[str, object]:
-    return record_of(batch[0]).where if batch else {}
+def _first(batch: Sequence[Record]) -> dict[str, object]:
+    return batch[0].where if batch else {}
 
 
-def _poison(error: PoisonError, batch: Iterable[Message]) -> dict[str, object]:
+def _poison(error: PoisonError, batch: Iterable[Record]) -> dict[str, object]:
     """The record's place and, as it is of the batch, its trace."""
     place = (error.topic, error.partition, error.offset)
     headers = next((m.headers or () for m in batch if (m.topic, m.partition, m.offset) == place), ())
     return {"topic": error.topic, "partition": error.partition, "offset": error.offset, "trace_id": trace_id(headers)}
-
-
-def record_of(message: Message) -> Record:
-    """Faust's message, whose timestamp is in seconds, as ours."""
-    return Record(
-        message.topic,
-        message.partition,
-        message.offset,
-        round((message.timestamp or 0) * 1000),
-        message.key,
-        message.value,
-        tuple(message.headers or ()),
-    )
 
 
 @dataclass(slots=True)
@@ -122,7 +109,6 @@ class Begun:
     """Events whose texts are with the engine, from `taken_at` on. `reading` is of those that are not skipped unseen."""
 
     events: Sequence[Event]
-    records: Sequence[Record]
     reading: Reading
     results: "asyncio.Future[list[Result]]"
     taken_at: float
@@ -163,7 +149,7 @@ class Scoring:
         return Computing(model.name, model.revision, model.precision, device, *use(device), seconds, *sizes)
 
     def size(self, waiting: Iterable[Event]) -> int:
-        lengths = (max(LEAST, (len(event.message.value or b"") - ENVELOPE) // BYTES_A_TOKEN) for event in waiting)
+        lengths = (max(LEAST, (len(event.value or b"") - ENVELOPE) // BYTES_A_TOKEN) for event in waiting)
         return take(lengths, BATCHES * self.settings.batch_tokens)
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
@@ -173,11 +159,11 @@ class Scoring:
         self._look_ahead()
         await self._check([result for part in parts for result in await part.results])
         scored_at = self.clock()
-        results = {id(event): (record, result) for part in parts for event, record, result in self._results(part, scored_at)}
+        results = {id(event): result for part in parts for event, result in self._results(part, scored_at)}
         self._look_ahead()
         taken = _taken(batch, parts)
         with self.tracer.batch("score", self.clock, min(taken)) as traced:
-            await self.publisher.publish([self._outgoing(*results[id(event)], traced) for event in batch])
+            await self.publisher.publish([self._outgoing(event, results[id(event)], traced) for event in batch])
         for taken_at, segments in taken.items():
             self.metrics.published(segments, taken_at, scored_at, self.clock())
         done = self.engine.figures
@@ -185,11 +171,10 @@ class Scoring:
         return batch
 
     def _begin(self, events: Sequence[Event]) -> Begun:
-        records = [record_of(event.message) for event in events]
-        reading = read([record for record in records if record.place not in self.skip], self.settings.policy)
+        reading = read([event for event in events if not self._skips(event)], self.settings.policy)
         results, now = asyncio.wrap_future(self.engine.submit(reading.texts)), self.clock()
-        self.metrics.stages["consumed"].observe_all([now - record.timestamp / 1000 for record in records])
-        return Begun(events, records, reading, results, now)
+        self.metrics.stages["consumed"].observe_all([now - event.timestamp / 1000 for event in events])
+        return Begun(events, reading, results, now)
 
     def _look_ahead(self) -> None:
         """Begins what the next batch will hold as far as it is here; more may have come when that begins."""
@@ -206,11 +191,14 @@ class Scoring:
         if isinstance(result, Failure):
             raise ScoringError(f"the scorer fails on every text: {result.reason}")
 
-    def _results(self, part: Begun, scored_at: float) -> Iterator[tuple[Event, Record, Scored | Rejected]]:
+    def _skips(self, record: Record) -> bool:
+        return bool(self.skip) and record.place in self.skip
+
+    def _results(self, part: Begun, scored_at: float) -> Iterator[tuple[Event, Scored | Rejected]]:
         now = datetime.fromtimestamp(scored_at, timezone.utc)
         scored = iter(assemble(part.reading, part.results.result(), Stamp(self.source.topic_id, self.model, now, self.mask)))
-        for event, record in zip(part.events, part.records, strict=True):
-            yield event, record, SKIPPED if record.place in self.skip else next(scored)
+        for event in part.events:
+            yield event, SKIPPED if self._skips(event) else next(scored)
 
     def _outgoing(self, record: Record, result: Scored | Rejected, traced: Batch) -> Outgoing:
         self.counts.received += 1

@@ -29,7 +29,7 @@ A delivery that fails for good raises: nothing after it is sent or acknowledged,
 import asyncio
 import collections
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from aiokafka import TopicPartition
@@ -37,6 +37,7 @@ from aiokafka import TopicPartition
 from models.histogram import Histogram
 from streams.errors import PassedOverError
 from streams.metrics import SECONDS
+from streams.records import Record
 
 log = logging.getLogger("callpulse.delivery")
 
@@ -47,23 +48,24 @@ CAPACITY = 4096
 CAPACITY_BYTES = 64 << 20  # of what waits: messages that are too large to be valid are rejected, but they come first
 
 
-class Message(Protocol):
-    """What is used of Faust's message."""
+class Fetch(Protocol):
+    """What came of a partition at once, as aiokafka's records in their order; `generation_id` is the assignment's."""
 
-    topic: str
-    partition: int
-    offset: int
-    timestamp: float
-    key: bytes | None
-    value: bytes | None
-    headers: Any
-    generation_id: int
+    @property
+    def records(self) -> Sequence[Any]: ...
+
+    @property
+    def generation_id(self) -> int | None: ...
 
 
-class Event(Protocol):
-    """What is used of Faust's event."""
+class Event(Record, frozen=True):
+    """A record that has come under this assignment of its partition."""
 
-    message: Message
+    generation: int | None = None
+
+    @property
+    def source(self) -> TopicPartition:
+        return TopicPartition(self.topic, self.partition)
 
 
 class Work(Protocol):
@@ -93,7 +95,7 @@ class Lane:
     whether records lie between; if so, the worker fails, and they come again.
     """
 
-    def __init__(self, app: Any, work: Work, failed: Callable[[BaseException, Sequence[Message]], None]) -> None:
+    def __init__(self, app: Any, work: Work, failed: Callable[[BaseException, Sequence[Event]], None]) -> None:
         self.app, self.work, self.failed = app, work, failed
         self.waiting: collections.deque[Event] = collections.deque()
         self.waiting_bytes = 0
@@ -105,7 +107,7 @@ class Lane:
         self.tasks: list[asyncio.Task[None]] = []
         self.done: dict[TopicPartition, int] = {}
         self.committed: dict[TopicPartition, int] = {}
-        self.expected: dict[tuple[TopicPartition, int], int] = {}
+        self.expected: dict[tuple[TopicPartition, int | None], int] = {}
         self.given_up: set[TopicPartition] = set()
         self.passed_over: Callable[[TopicPartition, int, int], Awaitable[bool]] | None = None
         self.jumps: collections.deque[tuple[TopicPartition, int, int]] = collections.deque(maxlen=CAPACITY)
@@ -119,44 +121,44 @@ class Lane:
         """Whether no more is taken in, since the lane is full."""
         return not self.room.is_set()
 
-    async def feed(self, events: AsyncIterator[Event]) -> None:
-        """Takes events in as they come; stops taking while the lane is full."""
-        async for event in events:
-            await self.running.wait()  # until it is known where its partition begins
-            if await self._is_next(event):
-                self.waiting.append(event)
-                self.waiting_bytes += _size(event)
-                self.more.set()
-            if len(self.waiting) >= CAPACITY or self.waiting_bytes >= CAPACITY_BYTES:
-                self.room.clear()
-                await self.room.wait()
+    async def feed(self, fetches: AsyncIterator[Fetch]) -> None:
+        """Takes in what comes; stops taking while the lane is full."""
+        async for fetch in fetches:
+            for event in _events(fetch):
+                await self.running.wait()  # until it is known where its partition begins
+                if await self._is_next(event):
+                    self.waiting.append(event)
+                    self.waiting_bytes += _size(event)
+                    self.more.set()
+                if len(self.waiting) >= CAPACITY or self.waiting_bytes >= CAPACITY_BYTES:
+                    self.room.clear()
+                    await self.room.wait()
 
     async def _is_next(self, event: Event) -> bool:
         """Whether the event is of this generation and not yet taken in. What is missing before it must be the ends of
         transactions, or deleted by retention."""
-        message = event.message
-        place = _place(event)
-        stretch = place, message.generation_id  # between two of them another worker may have gone on
+        place = event.source
+        stretch = place, event.generation  # between two of them another worker may have gone on
         if self.closed or not self._mine(event):
             return False
         if (expected := self.expected.get(stretch)) is None:
-            return self._missed(f"nobody said where {place} begins", message)
-        if message.offset < expected:
+            return self._missed(f"nobody said where {place} begins", event)
+        if event.offset < expected:
             return False
-        missing = message.offset - expected
+        missing = event.offset - expected
         asked = missing and self.passed_over is not None
-        if asked and await self.passed_over(place, expected, message.offset) and self._mine(event):  # type: ignore[misc]
-            return self._missed(f"offsets {expected} to {message.offset - 1} of {place} did not come", message)
+        if asked and await self.passed_over(place, expected, event.offset) and self._mine(event):  # type: ignore[misc]
+            return self._missed(f"offsets {expected} to {event.offset - 1} of {place} did not come", event)
         if self.closed or not self._mine(event):
             return False
         if missing:
-            self.jumps.append((place, expected, message.offset))
-        self.expected[stretch] = message.offset + 1
+            self.jumps.append((place, expected, event.offset))
+        self.expected[stretch] = event.offset + 1
         return True
 
-    def _missed(self, what: str, message: Message) -> bool:
+    def _missed(self, what: str, event: Event) -> bool:
         self.closed = True
-        self.failed(PassedOverError(what), [message])
+        self.failed(PassedOverError(what), [event])
         return False
 
     def start(self) -> None:
@@ -243,10 +245,10 @@ class Lane:
                 self.idle.set()
         except asyncio.CancelledError as error:
             if not self.closed:
-                self.failed(error, [event.message for event in batch])
+                self.failed(error, batch)
             raise
         except Exception as error:
-            self.failed(error, [event.message for event in batch])
+            self.failed(error, batch)
         finally:
             self.idle.set()
 
@@ -266,24 +268,26 @@ class Lane:
         if not self.waiting:
             self.more.clear()
         self.room.set()
-        return [event for event in taken if self._mine(event) and _place(event) not in self.given_up]
+        return [event for event in taken if self._mine(event) and event.source not in self.given_up]
 
     def _mine(self, event: Event) -> bool:
         """Whether the event's partition was assigned in this generation; otherwise it is redelivered to its owner."""
-        return bool(event.message.generation_id == self.app.consumer_generation_id)
+        return bool(event.generation == self.app.consumer_generation_id)
 
     def _note(self, batch: Sequence[Event], done: Sequence[Event]) -> None:
         """Of a partition that was not done, nothing behind may be done either, until it is assigned anew."""
         for event in done:
-            self.done[_place(event)] = event.message.offset + 1
+            self.done[event.source] = event.offset + 1
         if len(done) < len(batch):
-            offsets = {(_place(event), event.message.offset) for event in done}
-            self.given_up |= {_place(event) for event in batch if (_place(event), event.message.offset) not in offsets}
+            offsets = {(event.source, event.offset) for event in done}
+            self.given_up |= {event.source for event in batch if (event.source, event.offset) not in offsets}
+
+
+def _events(fetch: Fetch) -> Iterator[Event]:
+    for r in fetch.records:
+        headers = tuple(r.headers or ())
+        yield Event(r.topic, r.partition, r.offset, r.timestamp or 0, r.key, r.value, headers, fetch.generation_id)
 
 
 def _size(event: Event) -> int:
-    return len(event.message.value or b"")
-
-
-def _place(event: Event) -> TopicPartition:
-    return TopicPartition(event.message.topic, event.message.partition)
+    return len(event.value or b"")

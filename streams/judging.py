@@ -10,7 +10,7 @@ from typing import Any
 from aiokafka import TopicPartition
 
 from models.batching import take
-from streams.agents import Context, record_of
+from streams.agents import Context
 from streams.backlog import ANSWER_S, Backlog
 from streams.delivery import Event
 from streams.errors import FencedError
@@ -76,10 +76,10 @@ class Judging:
         self._take()
         by_partition: dict[int, list[Record]] = collections.defaultdict(list)
         for event in batch:
-            by_partition[event.message.partition].append(record_of(event.message))
+            by_partition[event.partition].append(event)
         judging = (self._attempt(p, lambda j, r=records: j.judge(r)) for p, records in by_partition.items())  # type: ignore[misc]
         delivered = dict(zip(by_partition, await asyncio.gather(*judging), strict=True))
-        return [event for event in batch if delivered[event.message.partition]]
+        return [event for event in batch if delivered[event.partition]]
 
     async def _attempt(self, partition: int, act: Callable[[Judged], Awaitable[Outcome]]) -> bool:
         """Acts on a partition; false where another worker has taken it over: then it is that one's to judge. A partition whose

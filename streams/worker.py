@@ -30,6 +30,7 @@ from streams.agents import Context, Scoring
 from streams.backlog import Backlog
 from streams.delivery import Lane
 from streams.exposition import CONTENT_TYPE, Exposition
+from streams.fetched import Transport
 from streams.health import Progress, health
 from streams.judging import Judging
 from streams.mended import mend
@@ -49,6 +50,7 @@ REPORT_S = 10.0
 WATCH_S = 5.0
 RETRY_S = 1.0
 NEVER_S = 7 * 86_400.0
+FETCHES = 4  # that wait for an agent, besides what it has; each may have a megabyte
 T = TypeVar("T")
 P = ParamSpec("P")
 Task = Coroutine[Any, Any, None]
@@ -172,7 +174,7 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
     """A Faust app without tables, leader topic and automatic topics: membership, assignment, flow control, web server."""
     mend()
     profile = settings.profile
-    return faust.App(
+    app = faust.App(
         f"{settings.group}-{role}",
         broker=";".join(f"kafka://{server.strip()}" for server in settings.bootstrap_servers.split(",")),
         broker_credentials=credentials(settings),
@@ -188,7 +190,7 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
         broker_request_timeout=40.0,
         broker_max_poll_interval=NEVER_S,
         broker_max_poll_records=2000,
-        stream_buffer_maxsize=2048,
+        stream_buffer_maxsize=FETCHES,
         stream_wait_empty=False,
         stream_recovery_delay=0.0,
         web_enabled=web and settings.web_port > 0,
@@ -196,6 +198,8 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
         web_host=settings.web_host,
         web_port=settings.web_port or 6066,
     )
+    app.transport = Transport(app.conf.broker_consumer, app)
+    return app
 
 
 def score_app(context: Context, scorer: Scorer) -> Role:
@@ -208,7 +212,7 @@ def score_app(context: Context, scorer: Scorer) -> Role:
 
     @app.agent(app.topic(settings.topic("segments"), acks=False, **RAW))
     async def score_segments(stream: Any) -> None:
-        await lane.feed(stream.noack().events())
+        await lane.feed(event.message async for event in stream.noack().events())
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:
@@ -233,7 +237,7 @@ def judge_app(context: Context, web: bool) -> Role:
 
     @app.agent(app.topic(settings.topic("sentiment"), acks=False, **RAW))
     async def judge_calls(stream: Any) -> None:
-        await lane.feed(stream.noack().events())
+        await lane.feed(event.message async for event in stream.noack().events())
 
     @app.on_partitions_revoked.connect(weak=False)
     async def revoked(*_: Any, **__: Any) -> None:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from aiokafka import TopicPartition
 
-from streams.delivery import Event, Lane, Message
+from streams.delivery import Event, Fetch, Lane
+from streams.wire import Header
 
 PATIENCE = 5.0  # seconds before a condition counts as never met
 TOPIC = "calls.segments"
@@ -21,21 +22,18 @@ def place(partition: int = 0) -> TopicPartition:
     return TopicPartition(TOPIC, partition)
 
 
-@dataclass
-class FakeMessage:
-    offset: int
-    generation_id: int = 1
-    topic: str = TOPIC
-    partition: int = 0
-    timestamp: float = 0.0
-    key: bytes | None = None
-    value: bytes | None = None
-    headers: Any = ()
+def came(
+    offset: int, generation: int = 1, *, partition: int = 0, timestamp: int = 0, key: bytes | None = None,
+    value: bytes | None = None, headers: Iterable[Header] = (), topic: str = TOPIC,
+) -> Event:  # fmt: skip
+    """A record as a lane takes it in; timestamp in ms."""
+    return Event(topic, partition, offset, timestamp, key, value, tuple(headers), generation)
 
 
 @dataclass
-class FakeEvent:
-    message: Message
+class FakeFetch:
+    records: Sequence[Event]
+    generation_id: int
 
 
 @dataclass
@@ -102,7 +100,7 @@ class FakeWork:
         return min(self.most, len(list(waiting)))
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
-        offsets = [event.message.offset for event in batch]
+        offsets = [event.offset for event in batch]
         self.begun.append(offsets)
         if self.gated:
             await self.gate.acquire()
@@ -110,7 +108,7 @@ class FakeWork:
         if self.broken in offsets:
             raise ValueError("the model is broken")
         self.finished.append(offsets)
-        return [event for event in batch if event.message.partition not in self.lost]
+        return [event for event in batch if event.partition not in self.lost]
 
 
 class Line:
@@ -122,28 +120,29 @@ class Line:
         self.failures: list[tuple[BaseException, list[int]]] = []
         self.lane = Lane(self.app, self.work, self._failed)
         self.lane.running.set()
-        self.queue: asyncio.Queue[Event] = asyncio.Queue()
+        self.queue: asyncio.Queue[Fetch] = asyncio.Queue()
         self.taken = 0
-        self.feeding = asyncio.create_task(self.lane.feed(self._events()))
+        self.feeding = asyncio.create_task(self.lane.feed(self._fetches()))
         self.lane.start()
 
-    def _failed(self, error: BaseException, batch: Sequence[Message]) -> None:
-        self.failures.append((error, [message.offset for message in batch]))
+    def _failed(self, error: BaseException, batch: Sequence[Event]) -> None:
+        self.failures.append((error, [event.offset for event in batch]))
 
-    async def _events(self) -> AsyncIterator[Event]:
+    async def _fetches(self) -> AsyncIterator[Fetch]:
         while True:
-            event = await self.queue.get()
-            self.taken += 1
-            yield event
+            fetch = await self.queue.get()
+            self.taken += len(fetch.records)
+            yield fetch
 
-    def put(self, *offsets: int, partition: int = 0, generation: int | None = None, size: int = 0) -> None:
-        """Events of the present generation, unless another is given, with values of so many bytes. Where nobody said where a
-        partition begins, it is with the first of them."""
+    def put(self, *offsets: int, partition: int = 0, generation: int | None = None, size: int = 0, at_once: int = 1) -> None:
+        """Events, so many a fetch, of the present generation, unless another is given, with values of so many bytes. Where
+        nobody said where a partition begins, it is with the first of them."""
         generation = self.app.consumer_generation_id if generation is None else generation
         if offsets and self.lane.running.is_set():
             self.lane.expected.setdefault((place(partition), generation), offsets[0])
-        for offset in offsets:
-            self.queue.put_nowait(FakeEvent(FakeMessage(offset, generation, partition=partition, value=b"x" * size)))
+        records = [came(offset, generation, partition=partition, value=b"x" * size) for offset in offsets]
+        for start in range(0, len(records), at_once):
+            self.queue.put_nowait(FakeFetch(records[start : start + at_once], generation))
 
     def reassigned(self, **begin: int) -> None:
         """The next generation: partitions p0, p1, ... are this worker's, from these offsets on."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from aiokafka.errors import TopicAuthorizationFailedError
-from lanes import FakeEvent, FakeMessage
+from lanes import came
 from stages import Staged
 
 from models.errors import ScoringError
@@ -54,9 +54,9 @@ class Moody(LexiconScorer):
         return super().score(texts)
 
 
-def event(offset: int, text: str, **given: Any) -> FakeEvent:
+def event(offset: int, text: str, **given: Any) -> Event:
     value = json.dumps({"call_id": "c", "speaker": "customer", "text": text}).encode()
-    return FakeEvent(FakeMessage(offset, **{"key": b"c", "timestamp": NOW_S / 2, "value": value} | given))
+    return came(offset, **{"key": b"c", "timestamp": round(NOW_S * 500), "value": value} | given)
 
 
 BATCH = [
@@ -83,7 +83,7 @@ def scoring(shared: Context, scorer: Scorer, publisher: FakePublisher, behind: S
         asyncio.run(made.stop())
 
 
-def worked(batch: Sequence[FakeEvent], *skip: str, scorer: LexiconScorer | None = None) -> tuple[Context, list[Outgoing]]:
+def worked(batch: Sequence[Event], *skip: str, scorer: LexiconScorer | None = None) -> tuple[Context, list[Outgoing]]:
     """What the agent's context is afterwards, and what was published. Everything of the batch is done."""
     shared, publisher = context(*skip), FakePublisher()
     with scoring(shared, scorer or Moody(), publisher) as agent:
@@ -98,7 +98,7 @@ def scores(published: Sequence[Outgoing]) -> dict[int, str]:
 
 
 def test_a_batch_is_published_in_order_with_its_places_and_times() -> None:
-    shared, published = worked([*BATCH[:2], event(8, "wonderful", timestamp=2 * NOW_S)])
+    shared, published = worked([*BATCH[:2], event(8, "wonderful", timestamp=2000 * round(NOW_S))])
     assert list(scores(published).items()) == [(5, "negative"), (8, "positive")]
     assert [(record.topic, record.timestamp) for record in published] == [
         ("calls.sentiment", 500_000),
@@ -178,7 +178,7 @@ class Ahead:
         ) as made:
             yield made
 
-    def take(self, count: int) -> list[FakeEvent]:
+    def take(self, count: int) -> list[Event]:
         taken, self.waiting[:count] = self.waiting[:count], []
         return taken
 
@@ -214,9 +214,9 @@ def test_what_was_scored_ahead_and_is_given_up_is_never_published() -> None:
 
     async def scene(agent: Scoring) -> None:
         await agent.work(stage.take(1))
-        stage.waiting[:] = [event(7, "wonderful", generation_id=2)]  # a rebalance: 1 and 2 are another's
+        stage.waiting[:] = [event(7, "wonderful", generation=2)]  # a rebalance: 1 and 2 are another's
         await agent.work(stage.take(1))
-        await agent.work([event(1, "thanks", generation_id=3)])  # and come back
+        await agent.work([event(1, "thanks", generation=3)])  # and come back
 
     with stage.agent() as agent:
         asyncio.run(scene(agent))
@@ -273,7 +273,7 @@ def test_what_is_skipped_is_on_rejected_as_it_was_and_the_rest_is_scored_in_orde
     kept = [record for record in published if record.topic == "calls.rejected"]
     assert [dict(record.headers)["callpulse-offset"] for record in kept] == [b"6", b"7", b"9"]
     assert [dict(record.headers)["callpulse-reason"] for record in kept] == [b"not_json", b"skipped", b"skipped"]
-    original = BATCH[2].message
+    original = BATCH[2]
     assert (kept[1].key, kept[1].value, kept[1].headers[:1]) == (original.key, original.value, (("trace", b"2"),))
     assert dict(kept[1].headers)["callpulse-stage"] == b"score"
     assert (shared.counts.received, shared.counts.scored, shared.counts.rejected) == (5, 2, 3)
@@ -293,7 +293,7 @@ def test_a_record_that_is_blamed_is_named_in_the_log_with_the_way_out_and_withou
     monkeypatch.setattr(pipeline, "decode", lambda value: int(SECRET) if SECRET.encode() in value else decode(value))
     with scoring(shared, Moody(), FakePublisher()) as agent, pytest.raises(PoisonError) as caught:
         asyncio.run(agent.work(BATCH))
-    shared.failed(caught.value, [event.message for event in BATCH])
+    shared.failed(caught.value, BATCH)
     assert (shared.failure, shared.stop.is_set()) == (caught.value, True)
     [said] = caplog.records
     assert said.levelno == logging.CRITICAL
@@ -311,10 +311,10 @@ def test_a_record_that_is_blamed_is_named_in_the_log_with_the_way_out_and_withou
     ids=["batch", "between"],
 )
 def test_any_other_error_stops_the_worker_with_where_it_stood(
-    batch: list[FakeEvent], where: str, caplog: pytest.LogCaptureFixture
+    batch: list[Event], where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     shared = context()
-    shared.failed(MemoryError("3 at once"), [event.message for event in batch])
+    shared.failed(MemoryError("3 at once"), batch)
     assert isinstance(shared.failure, MemoryError)
     assert shared.stop.is_set()
     [said] = caplog.records

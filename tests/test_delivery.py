@@ -6,7 +6,7 @@ from itertools import chain, pairwise
 
 import pytest
 from aiokafka import TopicPartition
-from lanes import PATIENCE, FakeEvent, FakeMessage, Line, place, run, turns, until
+from lanes import PATIENCE, FakeFetch, Line, came, place, run, turns, until
 
 from streams import delivery
 from streams.errors import PassedOverError
@@ -190,7 +190,8 @@ def test_a_closed_lane_takes_nothing_more() -> None:
     assert all(task.done() for task in line.lane.tasks)
 
 
-def test_a_full_lane_is_paused_and_takes_no_more_until_there_is_room(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 48])
+def test_a_full_lane_is_paused_and_takes_no_more_until_there_is_room(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(delivery, "CAPACITY", 4)
 
     async def scene() -> Line:
@@ -198,9 +199,9 @@ def test_a_full_lane_is_paused_and_takes_no_more_until_there_is_room(monkeypatch
         line.put(0, 1)
         await until(lambda: bool(line.work.begun))
         assert not line.lane.paused
-        line.put(*range(2, 50))
+        line.put(*range(2, 50), at_once=at_once)
         await until(lambda: line.lane.paused)
-        assert line.taken <= 4 + 2
+        assert line.taken <= 4 + 1 + at_once
         for _ in range(25):
             assert len(line.lane.waiting) <= 4
             line.work.gate.release()
@@ -238,15 +239,16 @@ def test_a_lane_is_full_of_bytes_as_well(monkeypatch: pytest.MonkeyPatch) -> Non
     assert run(scene).worked == list(range(21))
 
 
-def test_settling_a_full_lane_lets_its_feeder_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("at_once", [1, 9])
+def test_settling_a_full_lane_lets_its_feeder_go_on(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(delivery, "CAPACITY", 2)
 
     async def scene() -> Line:
         line = Line(most=1, gated=True)
-        line.put(*range(9))
+        line.put(*range(9), at_once=at_once)
         await until(lambda: line.lane.paused)
         line.work.gate.release()
-        await line.lane.settle()
+        await line.lane.settle()  # what is left of a fetch is given up too
         line.work.gated = False
         line.reassigned(p0=1)
         line.put(1, 2)
@@ -347,7 +349,8 @@ def test_what_comes_of_a_partition_whose_beginning_is_not_known_stops_the_lane()
         line = Line()
         line.reassigned(p0=5)
         del line.lane.expected[place(), line.app.consumer_generation_id]
-        line.queue.put_nowait(FakeEvent(FakeMessage(7, line.app.consumer_generation_id)))
+        generation = line.app.consumer_generation_id
+        line.queue.put_nowait(FakeFetch([came(7, generation)], generation))
         await until(lambda: bool(line.failures))
         await line.stop()
         return line

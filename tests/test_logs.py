@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from builders import scored
-from lanes import FakeEvent, FakeMessage
+from lanes import came
 from test_agents import BATCH, POISON, SECRET, Moody, context, worked
 from test_traced import GOOD, TRACE, Judge, sad
 
@@ -107,9 +107,9 @@ def test_whatever_is_given_beside_the_message_becomes_text() -> None:
 
 
 def test_a_record_that_stops_the_worker_is_named_in_fields(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
-    shared, batch = context(), [*BATCH[:2], FakeEvent(FakeMessage(7, value=b"{}", headers=[("traceparent", GOOD)]))]
-    shared.failed(PoisonError("calls.segments", 0, 7), [event.message for event in batch])
-    shared.failed(MemoryError("3 at once"), [event.message for event in batch])
+    shared, batch = context(), [*BATCH[:2], came(7, value=b"{}", headers=[("traceparent", GOOD)])]
+    shared.failed(PoisonError("calls.segments", 0, 7), batch)
+    shared.failed(MemoryError("3 at once"), batch)
     place = {"topic": "calls.segments", "partition": 0}
     named = [
         {name: line[name] for name in line if name in ("topic", "partition", "offset", "trace_id")} for line in lines.objects
@@ -144,7 +144,7 @@ def test_nothing_that_was_said_is_in_any_line_on_debug_either(lines: Lines, monk
     monkeypatch.setattr(pipeline, "decode", lambda value: int(SECRET) if SECRET.encode() in value else decode(value))
     with pytest.raises(PoisonError) as caught:
         worked(BATCH)
-    context().failed(caught.value, [event.message for event in BATCH])
+    context().failed(caught.value, BATCH)
     assert scored(0, text=SECRET).text == SECRET
     assert "int(SECRET)" in lines.objects[-1]["exc"]  # where it was; Python's message quotes what it was
     assert "ValueError" in lines.objects[-1]["exc"]

@@ -27,12 +27,12 @@ class Book(FakeWork):
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
         for event in batch:
-            at = event.message.generation_id, event.message.partition
-            assert event.message.offset == self.begun_to[at]  # in order, none left out, none twice
+            at = event.generation, event.partition
+            assert event.offset == self.begun_to[at]  # in order, none left out, none twice
             self.begun_to[at] += 1
         done = await super().work(batch)
         for event in done:
-            self.finished_to[event.message.generation_id, event.message.partition] = event.message.offset + 1
+            self.finished_to[event.generation, event.partition] = event.offset + 1
         return done
 
 
@@ -64,7 +64,8 @@ class Group:
     def _deliver(self) -> None:
         for partition in range(3):
             if not self.settled:
-                self.line.put(*range(self.read[partition], self.ends[partition]), partition=partition)
+                new = range(self.read[partition], self.ends[partition])
+                self.line.put(*new, partition=partition, at_once=1 + partition)
                 self.read[partition] = self.ends[partition]
 
     async def finish(self, _: int) -> None:

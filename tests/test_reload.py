@@ -3,13 +3,13 @@
 import asyncio
 import logging
 from collections.abc import Coroutine
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import T0, scored
-from lanes import FakeEvent, FakeMessage, run, until
+from lanes import came, run, until
+from msgspec.structs import replace
 from test_takeover import LOW
 
 from streams import reload as reloading
@@ -174,9 +174,7 @@ class Scene:
             (p, encode(replace(scored(number, -1, call_id=f"c{p}"), source=replace(scored(number).source, partition=p))))
             for p in partitions
         ]
-        return self.judging.work(
-            [FakeEvent(FakeMessage(number, topic="calls.sentiment", partition=p, value=value)) for p, value in turns]
-        )
+        return self.judging.work([came(number, topic="calls.sentiment", partition=p, value=value) for p, value in turns])
 
     def story(self, partition: int) -> list[tuple[str, str]]:
         return [(a.event, a.severity) for a in self.stored[partition].alerts()]

@@ -7,7 +7,7 @@ import pytest
 from builders import T0, scored
 from hypothesis import example, given
 from hypothesis import strategies as st
-from lanes import FakeEvent, FakeMessage
+from lanes import came
 from test_agents import TOPICS, worked
 
 from streams import state
@@ -89,10 +89,7 @@ def test_what_goes_on_is_byte_for_byte_what_came(parent: bytes, state_: bytes) -
 def test_a_scored_segment_has_the_trace_of_its_record_and_a_rejected_one_its_own_headers() -> None:
     value = json.dumps({"call_id": "c", "speaker": "customer", "text": "awful"}).encode()
     headers = [("x", b"1"), ("traceparent", GOOD), ("tracestate", STATE)]
-    batch = [
-        FakeEvent(FakeMessage(n, key=b"c", value=v, headers=h))
-        for n, v, h in ((1, value, headers), (2, value, ()), (3, b"{", headers))
-    ]
+    batch = [came(n, key=b"c", value=v, headers=h) for n, v, h in ((1, value, headers), (2, value, ()), (3, b"{", headers))]
     _, published = worked(batch)
     assert [record.headers for record in published[:2]] == [(("traceparent", GOOD), ("tracestate", STATE)), ()]
     assert list(published[2].headers[:3]) == headers

@@ -5,11 +5,11 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import pytest
-from lanes import FakeEvent, FakeMessage
+from lanes import came
+from msgspec.structs import replace
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -19,6 +19,7 @@ from test_traced import GOOD, STATE, TRACE, Judge, sad
 
 from streams import cli, tracing
 from streams.agents import Context
+from streams.delivery import Event
 from streams.errors import DeliveryError, SettingsError
 from streams.publisher import Outgoing
 from streams.settings import Settings
@@ -38,7 +39,7 @@ class Traced:
         provider.add_span_processor(SimpleSpanProcessor(self.exporter))
         self.spans = Spans(Settings(), provider)
 
-    def score(self, *batch: FakeEvent, publisher: Any = None) -> list[Outgoing]:
+    def score(self, *batch: Event, publisher: Any = None) -> list[Outgoing]:
         publisher = publisher or FakePublisher()
         with scoring(Context(Settings(), TOPICS, clock=lambda: NOW_S, tracer=self.spans), Moody(), publisher) as agent:
             asyncio.run(agent.work(batch))
@@ -52,8 +53,8 @@ class Traced:
         return found
 
 
-def segment(offset: int = 3, value: bytes = VALUE, headers: Iterable[tuple[str, bytes]] = ()) -> FakeEvent:
-    return FakeEvent(FakeMessage(offset, partition=2, key=b"c", value=value, headers=list(headers)))
+def segment(offset: int = 3, value: bytes = VALUE, headers: Iterable[tuple[str, bytes]] = ()) -> Event:
+    return came(offset, partition=2, key=b"c", value=value, headers=list(headers))
 
 
 def said(span: ReadableSpan) -> Mapping[str, Any]:

@@ -1,0 +1,42 @@
+"""Faust's transport, handing a fetch over as one message: all that one poll brought of a partition.
+
+Faust makes a message, an event and a turn of its event loop for every record: more than scoring it takes. Membership,
+assignment, flow control and the agents' life stay as they are, each of them now once a fetch.
+"""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from faust.transport.drivers import aiokafka
+from faust.types import TP, Message
+
+
+class Fetch(Message):  # type: ignore[misc]
+    """Records of a partition in their order, as aiokafka gives them; the offset is that of the last one."""
+
+    __slots__ = ("records",)
+
+    def __init__(self, tp: TP, records: Sequence[Any], generation_id: int) -> None:
+        last = records[-1]
+        super().__init__(
+            tp.topic, tp.partition, last.offset, last.timestamp, last.timestamp_type, None, b"", b"", None, tp=tp,
+            generation_id=generation_id,
+        )  # fmt: skip
+        self.records = records
+
+
+class Consumer(aiokafka.Consumer):  # type: ignore[misc]
+    """Gives up what it has fetched when partitions are taken away meanwhile, as Faust's does."""
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Fetch]]:
+        fetched, active = await self._wait_next_records(timeout)
+        generation = self.app.consumer_generation_id
+        for tp, records in (fetched or {}).items():
+            if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+                return
+            if records and (active is None or tp in active or tp in self._buffered_partitions):
+                yield tp, Fetch(tp, records, generation)
+
+
+class Transport(aiokafka.Transport):  # type: ignore[misc]
+    Consumer = Consumer
