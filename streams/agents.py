@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from itertools import islice
+from itertools import islice, takewhile
 
 from models.batching import take
 from models.device import use
@@ -36,7 +36,7 @@ log = logging.getLogger("callpulse.worker")
 ENVELOPE = 200  # bytes of a message that are ids, times and names
 BYTES_A_TOKEN = 4  # of the others: an estimate of a text's tokens that needs no tokenizer
 LEAST = 8  # tokens of a message, however short
-BATCHES = 4  # how many of the model's batches are taken at once, so that texts of similar length meet
+BATCHES = 4  # of the model's that are begun ahead of what is published, so that texts of similar length meet
 HARMLESS = "hello"  # a scorer that fails on this fails on everything
 
 
@@ -106,9 +106,11 @@ def _poison(error: PoisonError, batch: Iterable[Record]) -> dict[str, object]:
 
 @dataclass(slots=True)
 class Begun:
-    """Events whose texts are with the engine, from `taken_at` on. `reading` is of those that are not skipped unseen."""
+    """Events whose texts are with the engine, from `taken_at` on: so many tokens, as is thought. `reading` is of those that are
+    not skipped unseen."""
 
     events: Sequence[Event]
+    tokens: int
     reading: Reading
     results: "asyncio.Future[list[Result]]"
     taken_at: float
@@ -117,15 +119,15 @@ class Begun:
 class Scoring:
     """The scorer's work on one batch: the engine's threads score, this publishes.
 
-    While a batch is scored and published, the engine is given what waits behind it (`behind`: oldest first), as much as the
-    next batch will take, so that the model goes on meanwhile. The lane knows nothing of it and has one batch at a time: what is
-    scored ahead is published when its own batch has its turn, which is after this one is delivered. What the lane has given up
-    by then is thrown away; it was never sent.
+    The engine is given what waits (`behind`: oldest first) as soon as it has come, as far as it is worth sorting, so that the
+    model goes on while a batch is published. The lane knows nothing of it and has one batch at a time: what has its scores by
+    then, or what is next to have them. It is published when its batch has its turn, which is after the one before is
+    delivered. What the lane has given up by then is thrown away; it was never sent.
 
     A text that the scorer fails on is rejected (`scoring_failed`), and the stream goes on.
     """
 
-    tick = None
+    tick, pace_s = None, 0.0
 
     def __init__(
         self, context: Context, scorer: Scorer, publisher: Publisher, behind: Callable[[], Sequence[Event]] = tuple
@@ -148,19 +150,31 @@ class Scoring:
         sizes = self.engine.batch_texts, self.engine.batch_tokens
         return Computing(model.name, model.revision, model.precision, device, *use(device), seconds, *sizes)
 
+    def came(self) -> None:
+        """Begins what has come, as far as there is room for its tokens."""
+        waiting = self.behind()
+        if self.ahead and not (waiting and waiting[0] is self.ahead[0].events[0]):
+            self.ahead = []  # the lane has given them up
+        known = sum(len(part.events) for part in self.ahead)
+        room = BATCHES * self.settings.batch_tokens - sum(part.tokens for part in self.ahead)
+        if known < len(waiting) and room > 0:
+            coming = list(islice(waiting, known, known + take(map(_tokens, islice(waiting, known, None)), room)))
+            with suppress(PoisonError):  # it stops the worker when its own batch has its turn, and not this one
+                self.ahead.append(self._begin(coming))
+
     def size(self, waiting: Iterable[Event]) -> int:
-        lengths = (max(LEAST, (len(event.value or b"") - ENVELOPE) // BYTES_A_TOKEN) for event in waiting)
-        return take(lengths, BATCHES * self.settings.batch_tokens)
+        self.came()
+        scored = sum(1 for _ in takewhile(lambda part: part.results.done(), self.ahead))
+        begun = sum(len(part.events) for part in self.ahead[: max(1, scored)])
+        return begun or take(map(_tokens, waiting), BATCHES * self.settings.batch_tokens)
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
         """Raises PoisonError at a record that our own code fails on, ScoringError when the scorer fails on everything."""
-        parts = [*self.ahead, self._begin(_without(batch, self.ahead))]
-        self.ahead = []
-        self._look_ahead()
+        parts = self._begun(batch)
+        self.came()
         await self._check([result for part in parts for result in await part.results])
         scored_at = self.clock()
         results = {id(event): result for part in parts for event, result in self._results(part, scored_at)}
-        self._look_ahead()
         taken = _taken(batch, parts)
         with self.tracer.batch("score", self.clock, min(taken)) as traced:
             await self.publisher.publish([self._outgoing(event, results[id(event)], traced) for event in batch])
@@ -170,18 +184,19 @@ class Scoring:
         self.counts.cached, self.counts.batches, self.counts.tokens = done.cached, done.batches, done.tokens
         return batch
 
+    def _begun(self, batch: Sequence[Event]) -> list[Begun]:
+        """The parts that hold the batch, in its order."""
+        events = set(map(id, batch))
+        parts = list(takewhile(lambda part: any(id(event) in events for event in part.events), self.ahead))
+        del self.ahead[: len(parts)]
+        left = _without(batch, parts)
+        return [*parts, self._begin(left)] if left else parts
+
     def _begin(self, events: Sequence[Event]) -> Begun:
         reading = read([event for event in events if not self._skips(event)], self.settings.policy)
         results, now = asyncio.wrap_future(self.engine.submit(reading.texts)), self.clock()
         self.metrics.stages["consumed"].observe_all([now - event.timestamp / 1000 for event in events])
-        return Begun(events, reading, results, now)
-
-    def _look_ahead(self) -> None:
-        """Begins what the next batch will hold as far as it is here; more may have come when that begins."""
-        waiting = self.behind()
-        if coming := _without(list(islice(waiting, self.size(waiting))), self.ahead):
-            with suppress(PoisonError):  # it stops the worker when its own batch has its turn, and not this one
-                self.ahead.append(self._begin(coming))
+        return Begun(events, sum(map(_tokens, events)), reading, results, now)
 
     async def _check(self, results: Sequence[Result]) -> None:
         """Where no text could be scored, it may be the scorer: then the worker must stop and not reject the whole stream."""
@@ -216,6 +231,10 @@ class Scoring:
         timestamp = min(record.timestamp, epoch_ms(result.scored_at))  # this topic need not take as much ahead as the input
         headers = traced.scored(record, result, partition)
         return Outgoing(self.sentiment.name, partition, key, at(record, encode, result), headers, timestamp)
+
+
+def _tokens(event: Event) -> int:
+    return max(LEAST, (len(event.value or b"") - ENVELOPE) // BYTES_A_TOKEN)
 
 
 def _taken(batch: Iterable[Event], begun: Iterable[Begun]) -> Counter[float]:

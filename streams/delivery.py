@@ -71,10 +71,16 @@ class Event(Record, frozen=True):
 class Work(Protocol):
     """What an agent does. `size` of the waiting events make the next batch (at least one); `work` returns those events whose
     effects are delivered, in their order (all of them, but for partitions that were lost meanwhile); `tick`, where there is
-    one, is called about once a second between batches."""
+    one, is called about once a second between batches; `came` after more events have come. A batch that would take all that
+    waits begins `pace_s` after the one before, or later: more may come meanwhile."""
+
+    @property
+    def pace_s(self) -> float: ...
 
     @property
     def tick(self) -> Callable[[], Awaitable[None]] | None: ...
+
+    def came(self) -> None: ...
 
     def size(self, waiting: Iterable[Event]) -> int: ...
 
@@ -132,7 +138,18 @@ class Lane:
                     self.more.set()
                 if len(self.waiting) >= CAPACITY or self.waiting_bytes >= CAPACITY_BYTES:
                     self.room.clear()
+                    self._tell()
                     await self.room.wait()
+            self._tell()
+
+    def _tell(self) -> None:
+        if self.closed:
+            return
+        try:
+            self.work.came()
+        except Exception as error:
+            self.closed = True
+            self.failed(error, [])
 
     async def _is_next(self, event: Event) -> bool:
         """Whether the event is of this generation and not yet taken in. What is missing before it must be the ends of
@@ -225,15 +242,17 @@ class Lane:
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         batch: list[Event] = []
-        ticked = loop.time()
+        ticked, began = loop.time(), 0.0
         try:
             while True:
                 await self._more(ticked + TICK_S - loop.time())
+                await self._gather(began + self.work.pace_s - loop.time())
                 await self.running.wait()
                 self.idle.clear()
                 batch, assignment = self._batch(), self.assignment
                 if batch:
-                    began, self.taken = loop.time(), self.taken + len(batch)
+                    began = loop.time()
+                    self.taken += len(batch)
                     done = await self.work.work(batch)
                     self.batches.observe(loop.time() - began)
                     if assignment == self.assignment:
@@ -261,6 +280,10 @@ class Lane:
                 await asyncio.wait_for(self.more.wait(), max(0.0, seconds))
             except (asyncio.TimeoutError, TimeoutError):
                 return
+
+    async def _gather(self, seconds: float) -> None:
+        if seconds > 0 and self.waiting and self.work.size(self.waiting) == len(self.waiting):
+            await asyncio.sleep(seconds)
 
     def _batch(self) -> list[Event]:
         taken = [self.waiting.popleft() for _ in range(self.work.size(self.waiting))] if self.waiting else []

@@ -23,11 +23,14 @@ from streams.state import Judged
 log = logging.getLogger("callpulse.worker")
 
 JUDGE_BATCH = 512
+PACE_S = 0.1  # a transaction costs the broker as much as a hundred records
 
 
 class Judging:
     """The judge's work on one batch, partition by partition, and what falls due while nothing arrives. `member` says, by asking
     the broker, whether this worker is still in the group."""
+
+    pace_s = PACE_S
 
     def __init__(self, context: Context, publisher: Publisher, member: Callable[[], Awaitable[bool]]) -> None:
         self.context, self.publisher, self.member = context, publisher, member
@@ -68,6 +71,9 @@ class Judging:
     async def stop(self) -> None:
         self.own(())
         await asyncio.gather(*self.closing, self.scored.stop(), self.judged_to.stop())
+
+    def came(self) -> None:
+        """Judging begins with its batch."""
 
     def size(self, waiting: Iterable[Event]) -> int:
         return take((1 for _ in waiting), JUDGE_BATCH)

@@ -85,6 +85,8 @@ class FakeWork:
     begun: list[list[int]] = field(default_factory=list)
     finished: list[list[int]] = field(default_factory=list)
     ticks: list[float] = field(default_factory=list)
+    pace_s: float = 0.0
+    told: int = 0
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 
     @property
@@ -95,6 +97,9 @@ class FakeWork:
         if self.broken_tick:
             raise ValueError("the clock is broken")
         self.ticks.append(asyncio.get_running_loop().time())
+
+    def came(self) -> None:
+        self.told += 1
 
     def size(self, waiting: Iterable[Event]) -> int:
         return min(self.most, len(list(waiting)))

@@ -167,6 +167,8 @@ def test_a_record_that_our_own_code_fails_on_is_named_and_nothing_is_published(
 class Ahead:
     """An agent with what waits behind its batch; `asked` are the texts that the model was given, in its batches."""
 
+    agent_at_work: Scoring
+
     def __init__(self, *texts: str) -> None:
         self.waiting = [event(n, text) for n, text in enumerate(texts)]
         self.scorer, self.publisher = Staged(budget=10_000), FakePublisher()
@@ -207,6 +209,34 @@ def test_what_waits_is_scored_while_the_batch_is_published_and_published_in_its_
         asyncio.run(scene(agent))
     assert list(scores(stage.publisher.published)) == [0, 1, 2, 3]
     assert sorted(stage.asked) == ["awful", "line", "thanks", "wonderful"]
+
+
+def test_what_comes_meanwhile_is_begun_at_once_and_all_that_is_scored_is_the_next_batch() -> None:
+    stage = Ahead("awful", "thanks")
+    publish = stage.publisher.publish
+
+    async def slow(*steps: Iterable[Outgoing]) -> None:
+        for number, text in ((2, "line"), (3, "wonderful")):
+            stage.waiting.append(event(number, text))
+            stage.agent_at_work.came()
+            while len(stage.asked) <= number:
+                await asyncio.sleep(0)
+        await publish(*steps)
+
+    async def scene(agent: Scoring) -> None:
+        stage.agent_at_work, stage.publisher.publish = agent, slow  # type: ignore[method-assign]
+        await agent.work(stage.take(1))
+        stage.publisher.publish = publish  # type: ignore[method-assign]
+        while not all(part.results.done() for part in agent.ahead):
+            await asyncio.sleep(0)
+        assert len(agent.ahead) == 3
+        assert agent.size(stage.waiting) == 3
+        await agent.work(stage.take(3))
+
+    with stage.agent() as agent:
+        asyncio.run(scene(agent))
+    assert list(scores(stage.publisher.published)) == [0, 1, 2, 3]
+    assert stage.asked == ["awful", "thanks", "line", "wonderful"]
 
 
 def test_what_was_scored_ahead_and_is_given_up_is_never_published() -> None:

@@ -239,6 +239,69 @@ def test_a_lane_is_full_of_bytes_as_well(monkeypatch: pytest.MonkeyPatch) -> Non
     assert run(scene).worked == list(range(21))
 
 
+def test_the_work_hears_of_what_has_come_and_of_a_full_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(delivery, "CAPACITY", 4)
+
+    async def scene() -> tuple[int, int]:
+        line = Line(gated=True)
+        line.put(0, 1, at_once=2)
+        await until(lambda: bool(line.work.begun))
+        told = line.work.told
+        line.put(*range(2, 9), at_once=7)
+        await until(lambda: line.lane.paused)
+        full = line.work.told
+        await line.stop()
+        return told, full
+
+    assert run(scene) == (1, 2)
+
+
+def test_work_that_fails_at_what_has_come_stops_the_lane() -> None:
+    async def scene() -> Line:
+        line = Line()
+        line.work.came = lambda: {}[0]  # type: ignore[method-assign]
+        line.put(0)
+        await until(lambda: bool(line.failures))
+        line.put(1)
+        await turns()
+        await line.stop()
+        return line
+
+    line = run(scene)
+    assert [type(error) for error, _ in line.failures] == [KeyError]
+    assert 1 not in line.worked
+
+
+def test_a_batch_of_all_that_waits_keeps_its_pace_so_that_more_may_come() -> None:
+    async def scene() -> Line:
+        line = Line(pace_s=0.1)
+        line.put(0)
+        await line.is_done(1)
+        line.put(1)
+        await turns()
+        line.put(2)
+        await line.is_done(3)
+        await line.stop()
+        return line
+
+    assert run(scene).work.begun == [[0], [1, 2]]
+
+
+def test_a_full_batch_need_not_keep_its_pace() -> None:
+    async def scene() -> Line:
+        line = Line(most=2, pace_s=10 * PATIENCE)
+        line.put(0)
+        await line.is_done(1)
+        line.put(1, 2, 3, at_once=3)
+        await line.is_done(3)
+        await turns()
+        await line.lane.settle()  # does not wait for what waits
+        await line.stop()
+        return line
+
+    assert run(scene).work.begun == [[0], [1, 2]]
+
+
 @pytest.mark.parametrize("at_once", [1, 9])
 def test_settling_a_full_lane_lets_its_feeder_go_on(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(delivery, "CAPACITY", 2)
