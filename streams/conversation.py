@@ -149,7 +149,8 @@ def closed(call: Conversation, clock: int) -> Conversation:
 
 
 def epoch_ms(at: datetime) -> int:
-    return (at - EPOCH) // timedelta(milliseconds=1)
+    since = at - EPOCH
+    return (since.days * 86_400 + since.seconds) * 1000 + since.microseconds // 1000  # a division takes five times as long
 
 
 def read_ms(text: str) -> int:

@@ -200,8 +200,10 @@ class Course(Struct, frozen=True, array_like=True):
         """Whether it began while another spoke and went on after the other had stopped. A word thrown in is no interruption:
         it ends before the other does."""
         start, end = turn.start_ms, turn.end_ms
-        others = [v.talk for name, v in self.voices.items() if name != turn.speaker and v.talk.end_ms > start]
-        return any(a < start <= b - TALKED_OVER_MS and b <= end for talk in others for a, b in talk.stretches())
+        others = [v.talk for name, v in self.voices.items() if v.talk.end_ms > start and name != turn.speaker]
+        return bool(others) and any(
+            a < start <= b - TALKED_OVER_MS and b <= end for talk in others for a, b in talk.stretches()
+        )
 
 
 SILENT = Course()

@@ -4,7 +4,7 @@ A judge holds the states of many calls and touches each one seldom; most rules r
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from typing import get_args, overload
 
@@ -72,6 +72,14 @@ class Turns(Sequence[Turn]):
         if not 0 <= at < len(packed):
             raise IndexError(place)
         return unpack(packed[at : at + _SIZE])
+
+    def __iter__(self) -> Iterator[Turn]:
+        packed = self.packed
+        return (unpack(packed[at : at + _SIZE]) for at in range(0, len(packed), _SIZE))
+
+    def __reversed__(self) -> Iterator[Turn]:
+        packed = self.packed
+        return (unpack(packed[at : at + _SIZE]) for at in range(len(packed) - _SIZE, -1, -_SIZE))
 
     def __eq__(self, other: object) -> bool:
         return self.packed == other.packed if isinstance(other, Turns) else NotImplemented

@@ -44,7 +44,7 @@ class Line(Struct, frozen=True):
         else:
             unsettled += 1
         now = folded(settled, turns[len(turns) - unsettled :]) if late else self.now.add(turn)
-        return _settled(Line(turns, unsettled, settled, now), at_ms)
+        return _settled(turns, unsettled, settled, now, at_ms)
 
     def moved(self, by_ms: int) -> "Line":
         """With all turns so much later: of a call none of whose turns has gone."""
@@ -54,9 +54,8 @@ class Line(Struct, frozen=True):
         return Line(Turns(b"".join(map(pack, turns))), self.unsettled, settled, now)
 
 
-def _settled(line: Line, at_ms: int) -> Line:
+def _settled(turns: Turns, unsettled: int, settled: Course, now: Course, at_ms: int) -> Line:
     """What is older than it must be is folded for good, or gone."""
-    turns, unsettled, settled, now = line.turns, line.unsettled, line.settled, line.now
     count = len(turns)
     gone = max(0, count - TURNS)
     while turns[gone].end_ms < at_ms - WINDOW_MS and gone + 1 < count:

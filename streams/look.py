@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from streams.conversation import Conversation
@@ -65,4 +66,9 @@ class Look:
 
 def names_of(call: Conversation, speaker: str) -> frozenset[str]:
     """What a rule may call who has just spoken: "any" as well, and an unknown speaker "customer" while none was scored."""
-    return frozenset((speaker, "any", "customer" if speaker == side(call, "customer") else speaker))
+    return _names(speaker, speaker == side(call, "customer"))
+
+
+@lru_cache(maxsize=16)
+def _names(speaker: str, is_customer: bool) -> frozenset[str]:
+    return frozenset((speaker, "any", "customer" if is_customer else speaker))

@@ -54,7 +54,11 @@ def side(call: Conversation, speaker: str) -> str:
     """Whose turns stand for this speaker's: "unknown" for the customer where no customer was scored."""
     if speaker != "customer":
         return speaker
-    return next((name for name in CUSTOMER_SIDE if name in call.voices and call.voices[name].scored), speaker)
+    voices = call.course.voices
+    for name in CUSTOMER_SIDE:
+        if name in voices and voices[name].scored:
+            return name
+    return speaker
 
 
 def band(trend: float) -> Band:

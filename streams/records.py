@@ -5,6 +5,7 @@ Offsets (`*_ms`) are milliseconds from the call's start; `timestamp`s are millis
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct, field
@@ -120,6 +121,12 @@ class Model(Struct, frozen=True):
     precision: str
 
 
+@lru_cache(maxsize=1 << 12)
+def _lane(topic_id: str, partition: int) -> str:
+    """One string for all calls of a source partition: their states have it among their positions."""
+    return f"{topic_id}:{partition}"
+
+
 class Source(Struct, frozen=True):
     """The place in calls.segments that a scored segment came from."""
 
@@ -131,7 +138,7 @@ class Source(Struct, frozen=True):
     @property
     def lane(self) -> str:
         """The source partition's name in the positions: a recreated topic has another id and starts afresh."""
-        return f"{self.topic_id}:{self.partition}"
+        return _lane(self.topic_id, self.partition)
 
 
 class Scored(Segment, frozen=True, kw_only=True):

@@ -112,11 +112,11 @@ def test_a_student_comes_to_agree_with_its_teacher_on_text_without_labels(
     base: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     teacher = tmp_path / "teacher"
-    train(base, data, teacher, "--epochs", "60", "--lr", "0.01", "--plain", "0")
+    train(base, data, teacher, "--epochs", "60", "--lr", "0.005", "--plain", "0")
     neutral = tmp_path / "neutral.jsonl"
     neutral.write_text('{"text": "is that the line", "label": "neutral"}\n')
     unlabelled = ("--teacher", str(teacher), "--unlabelled", str(data), "--soft", "1", "--layers", "2")
-    train(base, neutral, tmp_path / "student", *unlabelled, "--epochs", "60", "--lr", "0.01", "--plain", "0")
+    train(base, neutral, tmp_path / "student", *unlabelled, "--epochs", "60", "--lr", "0.005", "--plain", "0")
     scored = models.load(tmp_path / "student", "cpu").score([text for text, _ in ROWS])
     assert [sentiment.label for sentiment in scored] == [label for _, label in ROWS]
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["rows"] == 17
