@@ -1,8 +1,9 @@
 """Products of hidden states and weights, with what comes after a product: an activation, or a residual that is added.
 
-`plain` computes them one after the other, on any device. `fused` has oneDNN do both in one pass over memory, in bf16 on the
-CPU, where memory is waited for and not products. It needs operators that torch keeps for its compiler, so whoever packs a model
-tries them out first (models.transformer.packing).
+`plain` computes them one after the other, on any device. `fused` has oneDNN do both in one pass over memory, on the CPU, with
+weights that lie as it wants them: else it puts them in order for every batch, and a small one waits for memory more than for
+products. It needs operators that torch keeps for its compiler, so whoever packs a model tries them out first
+(models.transformer.packing).
 """
 
 from collections.abc import Callable
@@ -19,8 +20,9 @@ from models.families import Projection, Step
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """All three take [tokens, inputs] to [tokens, outputs]."""
+    """All but the first take [tokens, inputs] to [tokens, outputs], by what the first has made of a projection."""
 
+    prepared: Callable[[Projection], Projection]
     product: Callable[[Tensor, Projection], Tensor]
     activated: Callable[[Tensor, Projection, Step], Tensor]
     added: Callable[[Tensor, Projection, Tensor], Tensor]
@@ -29,6 +31,7 @@ class Arithmetic:
 
 def plain() -> Arithmetic:
     return Arithmetic(
+        prepared=lambda by: by,
         product=lambda x, by: linear(x, by.weight, by.bias),
         activated=lambda x, by, step: step(linear(x, by.weight, by.bias)),
         added=lambda x, by, residual: linear(x, by.weight, by.bias) + residual,
@@ -39,6 +42,10 @@ def fused() -> Arithmetic:
     """Raises AttributeError where this torch has no such operators."""
     pointwise: Any = torch.ops.mkldnn._linear_pointwise
     binary: Any = pointwise.binary
+    reorder: Any = torch.ops.mkldnn._reorder_linear_weight
+
+    def prepared(by: Projection) -> Projection:
+        return Projection(reorder(by.weight, None), by.bias)
 
     def product(x: Tensor, by: Projection) -> Tensor:
         return cast(Tensor, pointwise(x, by.weight, by.bias, "none", [], ""))
@@ -51,13 +58,14 @@ def fused() -> Arithmetic:
     def added(x: Tensor, by: Projection, residual: Tensor) -> Tensor:
         return cast(Tensor, binary(x, residual, by.weight, by.bias, "add"))
 
-    return Arithmetic(product, activated, added)
+    return Arithmetic(prepared, product, activated, added)
 
 
-def _tried(arithmetic: Arithmetic) -> Arithmetic:
+@torch.inference_mode()
+def _tried(arithmetic: Arithmetic, dtype: torch.dtype) -> Arithmetic:
     """Itself, after a small product of each kind; raises what they raise here."""
-    x = torch.zeros(1, 32, dtype=torch.bfloat16)
-    by = Projection(torch.zeros(32, 32, dtype=x.dtype), torch.zeros(32, dtype=x.dtype))
+    x = torch.zeros(1, 32, dtype=dtype)
+    by = arithmetic.prepared(Projection(torch.zeros(32, 32, dtype=dtype), torch.zeros(32, dtype=dtype)))
     arithmetic.product(x, by)
     arithmetic.activated(x, by, GELUActivation())
     arithmetic.added(x, by, x)
@@ -66,9 +74,9 @@ def _tried(arithmetic: Arithmetic) -> Arithmetic:
 
 def best(device: torch.device, dtype: torch.dtype) -> Arithmetic:
     """What is fastest for weights of this type there."""
-    if device.type == "cpu" and dtype == torch.bfloat16:
+    if device.type == "cpu":
         try:
-            return _tried(fused())
-        except (AttributeError, RuntimeError):  # a build of torch without them, or a CPU for which oneDNN has none in bf16
+            return _tried(fused(), dtype)
+        except (AttributeError, RuntimeError):  # a build of torch without them, or a CPU for which oneDNN has none of this type
             pass
     return plain()

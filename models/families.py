@@ -5,7 +5,7 @@ does, and positions. A layer is given as its weights, so that what comes after a
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -43,6 +43,9 @@ class Layer:
     @property
     def head_size(self) -> int:
         return len(self.three.bias) // 3 // self.heads
+
+    def prepared(self, by: Callable[[Projection], Projection]) -> "Layer":
+        return replace(self, three=by(self.three), out=by(self.out), up=by(self.up), down=by(self.down))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -10,7 +10,7 @@ the device.
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, cast
 
@@ -199,12 +199,15 @@ def _no_kernel(model: Any) -> str | None:
 
 
 def pack(model: Any) -> Packed | None:
-    """The model for packed rows, sharing its weights; or None, after one line in the log that says why: pad then."""
+    """The model for packed rows, with its weights, or copies in an order that is faster here; None, after one line in the log
+    that says why, where rows are to be padded."""
     if reason := unsupported(model):
         log.warning("%s cannot be packed: %s; batches are padded instead", type(model).__name__, reason)
         return None
     parts, device = FAMILIES[type(model).__name__](model), model.device
     arithmetic = best(device, model.dtype)
+    with torch.inference_mode():
+        parts = replace(parts, layers=tuple(layer.prepared(arithmetic.prepared) for layer in parts.layers))
     if device.type != "cuda":
         return Packed(parts, device, masked, arithmetic)
     return Packed(parts, device, varlen, arithmetic, Streams(cuda.Stream(device), cuda.Stream(device)))

@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from itertools import accumulate, pairwise
 from types import SimpleNamespace
@@ -208,7 +209,7 @@ def test_the_kernel_for_variable_lengths_is_asked_for_what_masked_blocks_compute
         return torch.cat(mixed)
 
     monkeypatch.setattr(kernels, "varlen_attn", by_hand)
-    made = packed.Packed(packing(family).parts, torch.device("cpu"), packed.varlen, arithmetic.plain())
+    made = replace(packing(family), attention=packed.varlen)
     rows = rows_of(3, 1, 14, 8)
     close(made.submit(rows).wait(), padded(family, rows))
 

@@ -136,7 +136,7 @@ def _format(node: Node, properties: Path, more: Sequence[str]) -> None:
 
 def _environment(folder: Path) -> dict[str, str]:
     """LOG_DIR: a download's scripts write their logs under KAFKA_HOME otherwise, which may be read-only."""
-    return os.environ | {"KAFKA_HEAP_OPTS": "-Xmx512m", "LOG_DIR": str(folder / "logs")}
+    return os.environ | {"KAFKA_HEAP_OPTS": "-Xmx512m -XX:TieredStopAtLevel=1", "LOG_DIR": str(folder / "logs")}
 
 
 def _new_cluster_id() -> str:
