@@ -127,7 +127,7 @@ class Scoring:
     A text that the scorer fails on is rejected (`scoring_failed`), and the stream goes on.
     """
 
-    tick, pace_s = None, 0.0
+    tick = None
 
     def __init__(
         self, context: Context, scorer: Scorer, publisher: Publisher, behind: Callable[[], Sequence[Event]] = tuple

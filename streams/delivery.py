@@ -71,11 +71,7 @@ class Event(Record, frozen=True):
 class Work(Protocol):
     """What an agent does. `size` of the waiting events make the next batch (at least one); `work` returns those events whose
     effects are delivered, in their order (all of them, but for partitions that were lost meanwhile); `tick`, where there is
-    one, is called about once a second between batches; `came` after more events have come. A batch that would take all that
-    waits begins `pace_s` after the one before, or later: more may come meanwhile."""
-
-    @property
-    def pace_s(self) -> float: ...
+    one, is called about once a second between batches; `came` after more events have come."""
 
     @property
     def tick(self) -> Callable[[], Awaitable[None]] | None: ...
@@ -242,17 +238,15 @@ class Lane:
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         batch: list[Event] = []
-        ticked, began = loop.time(), 0.0
+        ticked = loop.time()
         try:
             while True:
                 await self._more(ticked + TICK_S - loop.time())
-                await self._gather(began + self.work.pace_s - loop.time())
                 await self.running.wait()
                 self.idle.clear()
                 batch, assignment = self._batch(), self.assignment
                 if batch:
-                    began = loop.time()
-                    self.taken += len(batch)
+                    began, self.taken = loop.time(), self.taken + len(batch)
                     done = await self.work.work(batch)
                     self.batches.observe(loop.time() - began)
                     if assignment == self.assignment:
@@ -280,10 +274,6 @@ class Lane:
                 await asyncio.wait_for(self.more.wait(), max(0.0, seconds))
             except (asyncio.TimeoutError, TimeoutError):
                 return
-
-    async def _gather(self, seconds: float) -> None:
-        if seconds > 0 and self.waiting and self.work.size(self.waiting) == len(self.waiting):
-            await asyncio.sleep(seconds)
 
     def _batch(self) -> list[Event]:
         taken = [self.waiting.popleft() for _ in range(self.work.size(self.waiting))] if self.waiting else []

@@ -4,6 +4,7 @@ Faust makes a message, an event and a turn of its event loop for every record: m
 assignment, flow control and the agents' life stay as they are, each of them now once a fetch.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -26,10 +27,17 @@ class Fetch(Message):  # type: ignore[misc]
 
 
 class Consumer(aiokafka.Consumer):  # type: ignore[misc]
-    """Gives up what it has fetched when partitions are taken away meanwhile, as Faust's does."""
+    """Gives up what it has fetched when partitions are taken away meanwhile, as Faust's does. It polls the transport's `pace_s`
+    after it has found something, or later, so that under load more comes at once; what comes after a pause does not wait."""
+
+    found_at = 0.0
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Fetch]]:
+        loop = asyncio.get_running_loop()
+        await asyncio.sleep(max(0.0, self.found_at + self.transport.pace_s - loop.time()))
         fetched, active = await self._wait_next_records(timeout)
+        if fetched:
+            self.found_at = loop.time()
         generation = self.app.consumer_generation_id
         for tp, records in (fetched or {}).items():
             if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
@@ -40,3 +48,4 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc]
 
 class Transport(aiokafka.Transport):  # type: ignore[misc]
     Consumer = Consumer
+    pace_s = 0.0

@@ -23,14 +23,11 @@ from streams.state import Judged
 log = logging.getLogger("callpulse.worker")
 
 JUDGE_BATCH = 512
-PACE_S = 0.1  # a transaction costs the broker as much as a hundred records
 
 
 class Judging:
     """The judge's work on one batch, partition by partition, and what falls due while nothing arrives. `member` says, by asking
     the broker, whether this worker is still in the group."""
-
-    pace_s = PACE_S
 
     def __init__(self, context: Context, publisher: Publisher, member: Callable[[], Awaitable[bool]]) -> None:
         self.context, self.publisher, self.member = context, publisher, member

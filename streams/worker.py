@@ -50,6 +50,7 @@ REPORT_S = 10.0
 WATCH_S = 5.0
 RETRY_S = 1.0
 NEVER_S = 7 * 86_400.0
+PACE_S = {"score": 0.01, "judge": 0.1}  # a judge's transaction costs the broker as much as a hundred records
 FETCHES = 4  # that wait for an agent, besides what it has; each may have a megabyte
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -199,6 +200,7 @@ def make_app(settings: Settings, role: str, web: bool) -> faust.App:
         web_port=settings.web_port or 6066,
     )
     app.transport = Transport(app.conf.broker_consumer, app)
+    app.transport.pace_s = PACE_S[role]
     return app
 
 

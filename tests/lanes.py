@@ -85,7 +85,6 @@ class FakeWork:
     begun: list[list[int]] = field(default_factory=list)
     finished: list[list[int]] = field(default_factory=list)
     ticks: list[float] = field(default_factory=list)
-    pace_s: float = 0.0
     told: int = 0
     gate: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(0))
 

@@ -272,36 +272,6 @@ def test_work_that_fails_at_what_has_come_stops_the_lane() -> None:
     assert 1 not in line.worked
 
 
-def test_a_batch_of_all_that_waits_keeps_its_pace_so_that_more_may_come() -> None:
-    async def scene() -> Line:
-        line = Line(pace_s=0.1)
-        line.put(0)
-        await line.is_done(1)
-        line.put(1)
-        await turns()
-        line.put(2)
-        await line.is_done(3)
-        await line.stop()
-        return line
-
-    assert run(scene).work.begun == [[0], [1, 2]]
-
-
-def test_a_full_batch_need_not_keep_its_pace() -> None:
-    async def scene() -> Line:
-        line = Line(most=2, pace_s=10 * PATIENCE)
-        line.put(0)
-        await line.is_done(1)
-        line.put(1, 2, 3, at_once=3)
-        await line.is_done(3)
-        await turns()
-        await line.lane.settle()  # does not wait for what waits
-        await line.stop()
-        return line
-
-    assert run(scene).work.begun == [[0], [1, 2]]
-
-
 @pytest.mark.parametrize("at_once", [1, 9])
 def test_settling_a_full_lane_lets_its_feeder_go_on(monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
     monkeypatch.setattr(delivery, "CAPACITY", 2)

@@ -1,0 +1,73 @@
+"""What is ours of Faust's transport, on a consumer whose broker is a list; the rest of it runs in tests/broker."""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from aiokafka.structs import ConsumerRecord
+from faust.types import TP
+
+from streams.fetched import Consumer, Fetch
+
+Polled = dict[TP, list[ConsumerRecord]]
+
+
+def record(offset: int, partition: int = 0) -> ConsumerRecord:
+    return ConsumerRecord("calls.segments", partition, offset, 1_000, 0, b"c", b"{}", None, 1, 2, ())
+
+
+class Listed(Consumer):
+    """Polls give these, one after the other; `polled_at` has their times."""
+
+    flow_active, should_stop, _buffered_partitions = True, False, frozenset()
+
+    def __init__(self, polls: Sequence[Polled], active: set[TP] | None = None, pace_s: float = 0.0) -> None:
+        self.polls, self.active, self.polled_at = iter(polls), active, list[float]()
+        self.app, self.transport = SimpleNamespace(consumer_generation_id=3), SimpleNamespace(pace_s=pace_s)
+
+    async def _wait_next_records(self, timeout: float) -> tuple[Polled, set[TP] | None]:
+        self.polled_at.append(asyncio.get_running_loop().time())
+        return next(self.polls), self.active
+
+
+def got(consumer: Listed, polls: int = 1, meanwhile: Any = lambda: None) -> list[tuple[TP, list[int], int | None]]:
+    async def scene() -> Iterator[tuple[TP, Fetch]]:
+        found = []
+        for _ in range(polls):
+            async for pair in consumer.getmany(1.0):
+                found.append(pair)
+                meanwhile()
+        return iter(found)
+
+    return [(tp, [r.offset for r in fetch.records], fetch.generation_id) for tp, fetch in asyncio.run(scene())]
+
+
+A, B = TP("calls.segments", 0), TP("calls.segments", 1)
+
+
+def test_a_poll_gives_a_message_a_partition_with_all_its_records() -> None:
+    consumer = Listed([{A: [record(4), record(6)], B: [record(0, 1)]}])
+    assert got(consumer) == [(A, [4, 6], 3), (B, [0], 3)]
+    fetch = Fetch(A, [record(4), record(6)], 3)
+    assert (fetch.topic, fetch.partition, fetch.offset, fetch.tp, fetch.value) == ("calls.segments", 0, 6, A, b"")
+
+
+def test_partitions_that_are_paused_are_left_out() -> None:
+    assert got(Listed([{A: [record(4)], B: [record(0, 1)]}], active={B})) == [(B, [0], 3)]
+    assert got(Listed([{}])) == []
+
+
+def test_what_is_left_of_a_poll_is_given_up_when_the_group_has_moved_on() -> None:
+    consumer = Listed([{A: [record(4)], B: [record(0, 1)]}])
+    moved = lambda: setattr(consumer.app, "consumer_generation_id", 4)  # noqa: E731
+    assert got(consumer, meanwhile=moved) == [(A, [4], 3)]
+    consumer = Listed([{A: [record(4)], B: [record(0, 1)]}])
+    assert got(consumer, meanwhile=lambda: setattr(consumer, "flow_active", False)) == [(A, [4], 3)]
+
+
+def test_it_polls_at_its_pace_once_it_has_found_something() -> None:
+    consumer = Listed([{}, {A: [record(4)]}, {A: [record(5)]}], pace_s=0.2)
+    assert len(got(consumer, polls=3)) == 2
+    first, second, third = consumer.polled_at
+    assert second - first < 0.2 <= third - second + 0.001
