@@ -12,7 +12,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,17 +56,18 @@ class Checkpoint:
     budget: int = 2048
     threads: int | None = None
     precision: str = "auto"
+    runtime: str = "eager"
 
-    def load(self, precision: str | None = None) -> Scorer:
-        """The scorer, in another precision where one is given. Raises ModelError."""
+    def load(self) -> Scorer:
+        """The scorer. Raises ModelError."""
         options = {"labels": self.labels, "budget": self.budget, "threads": self.threads}
-        return models.load(self.name, self.device, precision=precision or self.precision, **options)  # type: ignore[arg-type]
+        return models.load(self.name, self.device, precision=self.precision, runtime=self.runtime, **options)  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to do beyond measuring labels. `agreement`: a precision to compare with fp32; `errors`: how many wrong rows of a
-    set to show; `plot`: a PNG file to write."""
+    """What to do beyond measuring labels. `agreement`: a precision to compare with eager's fp32; `errors`: how many wrong
+    rows of a set to show; `plot`: a PNG file to write."""
 
     vader: bool = False
     agreement: str | None = None
@@ -126,7 +127,8 @@ def tell(line: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scorers:
-    """The scorer to measure, and those to set beside it: VADER, and the same checkpoint in fp32 and in another precision."""
+    """The scorer to measure, and those to set beside it: VADER, and the same checkpoint in eager's fp32 and in another
+    precision."""
 
     model: Scorer
     vader: Scorer | None
@@ -151,12 +153,14 @@ def evaluate(
 
 
 def load(checkpoint: Checkpoint, wanted: Wanted) -> Scorers:
-    """All that is wanted, before any work; a scorer that is in one of the two precisions is not loaded again."""
+    """All that is wanted, before any work; a scorer that is one of the two to compare is not loaded again."""
     vader = VaderScorer() if wanted.vader else None
     model = checkpoint.load()
     if wanted.agreement is None:
         return Scorers(model, vader, None)
-    fp32, other = (model if model.precision == p else checkpoint.load(p) for p in ("fp32", wanted.agreement))
+    own = replace(checkpoint, precision=model.precision.partition("-")[0])
+    pair = replace(checkpoint, precision="fp32", runtime="eager"), replace(checkpoint, precision=wanted.agreement)
+    fp32, other = (model if one == own else one.load() for one in pair)
     return Scorers(model, vader, (fp32, other))
 
 
@@ -252,7 +256,7 @@ def parser() -> argparse.ArgumentParser:
     add("--device", default="auto", help="auto, cpu, cuda or cuda:N (default: %(default)s)")
     add("--binary", action="store_true", help="leave neutral rows out, compare P(positive) with P(negative)")
     add("--vader", action="store_true", help="the lexicon VADER beside it, as the floor (English only)")
-    add("--agreement", choices=["bf16"], help="compare the scores in fp32 with those in this precision")
+    add("--agreement", choices=["fp32", "bf16"], help="compare eager's scores in fp32 with those in this precision")
     add("--errors", type=int, default=0, metavar="N", help="show the text of the N most confident wrong rows of each set")
     add("--plot", type=Path, metavar="PNG", help="write a reliability diagram")
     add("--json", action="store_true", help="print one object with all figures")

@@ -51,7 +51,7 @@ class Scorer(Protocol):
 
     @property
     def precision(self) -> str:
-        """The arithmetic: "fp32", "bf16" or "exact"."""
+        """The arithmetic: "fp32", "bf16" or "exact"; where it is not eager torch's, its runtime as well: "fp32-onnx"."""
 
     def score(self, texts: Sequence[str]) -> list[Sentiment]:
         """One sentiment a text, in the order given; a text's score does not depend on the others.

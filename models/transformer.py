@@ -23,7 +23,8 @@ from transformers.utils import logging as transformers_logging
 from models.batching import plan
 from models.errors import DeviceError, ModelLoadError
 from models.labels import map_labels
-from models.packed import Packed, Pending, pack
+from models.packed import Packed, Pending
+from models.runtimes import Compute, computing, packing, settled
 from models.sentiment import LABELS, Label, Sentiment, decide
 
 BUILT_IN = Path(__file__).parent / "default"
@@ -36,8 +37,6 @@ log = logging.getLogger("callpulse.model")
 THREADS = threading.Lock()
 """Held while torch's number of threads, which is the process's as well, is another for a moment."""
 
-APART = 0.05  # of a probability: beyond what bf16 rounds, packed rows are computed wrongly
-
 Row = dict[str, list[int]]
 """One tokenized text: the tokenizer's fields (input_ids, attention_mask, …), each as long as the text."""
 
@@ -48,7 +47,8 @@ class Transformer:
 
     `limit` is the most tokens that a text may have, special tokens among them; `budget` the most padded tokens in a
     batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); `least`: see models.sentiment.decide.
-    Where the model is `packed`, rows are scored without padding. `replicas`: see models.staged.
+    Where the model is `packed`, rows are scored without padding; else `compute` does, or the model itself. `precision` names
+    the runtime as well, unless that is eager. `replicas`: see models.staged.
     """
 
     name: str
@@ -62,6 +62,7 @@ class Transformer:
     temperature: float = 1.0
     least: float = 0.0
     packed: Packed | None = None
+    compute: Compute | None = None
     replicas: int = 1
 
     exhausted: ClassVar[tuple[type[Exception], ...]] = (torch.cuda.OutOfMemoryError,)
@@ -120,6 +121,8 @@ class Transformer:
         if self.packed is not None:
             return self.packed.submit(rows)
         batch = self.tokenizer.pad(list(rows), return_attention_mask=True, return_tensors="pt", verbose=False)
+        if self.compute is not None:
+            return self.compute(batch)
         logits: torch.Tensor = self.model(**batch.to(self.model.device)).logits
         return logits
 
@@ -141,10 +144,12 @@ def load(
     budget: int = 2048,
     threads: int | None = None,
     precision: str = "auto",
+    runtime: str = "eager",
     *,
     packed: bool = True,
 ) -> Transformer:
     """See models.load, which this is without the fake. `packed` is for tests and benchmarks: without it, rows are padded."""
+    device, precision = settled(runtime, device, precision)
     target = find_device(device)
     precision = find_precision(precision, target)
     if threads is not None:
@@ -156,45 +161,18 @@ def load(
     return Transformer(
         name=folder.name if Path(name).expanduser().is_dir() else str(name),
         revision=revision,
-        precision=precision,
+        precision=precision if runtime == "eager" else f"{precision}-{runtime}",
         tokenizer=tokenizer,
         model=model,
         classes=map_labels(seen, labels),
         limit=limit,
         budget=budget,
-        packed=packing(model, limit, budget) if packed else None,
-        replicas=1 if target.type == "cuda" else threads or torch.get_num_threads(),
+        packed=packing(model, limit, budget) if packed and runtime == "eager" else None,
+        compute=computing(runtime, model, tokenizer, limit),
+        # compiled, a batch is computed by all threads: in others than it was compiled in, it would be compiled anew
+        replicas=1 if target.type == "cuda" or runtime == "compile" else threads or torch.get_num_threads(),
         **calibration(folder, model),
     )
-
-
-def packing(model: Any, limit: int, budget: int) -> Packed | None:
-    """The model for packed rows, warm for batches up to the budget; None, after one line in the log, where rows are padded."""
-    packed = None
-    try:
-        packed = pack(model)
-        if packed is not None:
-            packed.warm_up(tokens=budget, longest=limit)
-            if not (apart := difference(model, packed, limit)) <= APART:  # NaN is no less than anything
-                raise ArithmeticError(f"its probabilities would be off by {apart:.2f}")
-    except torch.cuda.OutOfMemoryError:
-        pass  # padded batches need no less; the engine cuts them, and says so
-    # What a build of torch lacks shows when it is called, in whatever way. The rows were blank: the message quotes no text.
-    except Exception as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        log.warning("%s cannot be packed: %s; batches are padded instead", type(model).__name__, said)
-        return None
-    return packed
-
-
-@torch.inference_mode()
-def difference(model: Any, packed: Packed, limit: int) -> float:
-    """The largest difference between the probabilities of some made-up rows packed together and each by itself, unpacked."""
-    rows = [[(7 * n + 11) % model.config.vocab_size for n in range(length)] for length in (2, 5, min(limit, 40), 9)]
-    together = packed.submit([{"input_ids": row} for row in rows]).wait().softmax(-1)
-    single = [torch.tensor([row], device=model.device) for row in rows]
-    alone = torch.cat([model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits for ids in single])
-    return float((together - alone.float().cpu().softmax(-1)).abs().max())
 
 
 def calibration(folder: Path, model: Any) -> dict[str, float]:

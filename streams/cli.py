@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 BROKER = ("bootstrap_servers", "broker", "prefix", *SECURITY)
 TOPICS = (*BROKER, "partitions", "replication", "rejected_days")
-MODEL = ("model", "labels", "device", "precision", "threads", "batch_tokens")
+MODEL = ("model", "labels", "device", "precision", "runtime", "threads", "batch_tokens")
 
 
 def takes(*names: str) -> Callable[[Command], Command]:
@@ -263,7 +263,11 @@ def topics_list(settings: Settings, as_json: bool) -> int:
     return 0 if len(found) == len(topic.NAMES) else 1
 
 
-@cli.command(epilog=examples("callpulse score 'this is ridiculous' 'thank you so much'", "callpulse score --json < lines.txt"))
+@cli.command(
+    epilog=examples(
+        "callpulse score 'this is ridiculous' 'thank you so much'", "callpulse score --json --runtime onnx < lines.txt"
+    )
+)
 @takes(*MODEL)
 @click.argument("texts", nargs=-1)
 @click.option("--json", "as_json", is_flag=True, help="one object a line")
@@ -288,7 +292,9 @@ def score(settings: Settings, texts: Sequence[str], as_json: bool) -> int:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...", type=click.Path(path_type=Path))
 @click.option("--binary", is_flag=True, help="leave neutral rows out, compare P(positive) with P(negative)")
 @click.option("--vader", is_flag=True, help="the lexicon VADER beside it, as the floor (English only)")
-@click.option("--agreement", type=click.Choice(["bf16"]), help="compare the scores in fp32 with those in this precision")
+@click.option(
+    "--agreement", type=click.Choice(["fp32", "bf16"]), help="compare eager's scores in fp32 with those in this precision"
+)
 @click.option(
     "--errors", type=click.IntRange(min=0), default=0, metavar="N", help="show the N most confident wrong rows of a set"
 )
@@ -314,6 +320,7 @@ def evaluate(settings: Settings, files: Sequence[Path], binary: bool, as_json: b
         settings.batch_tokens,
         settings.threads or None,
         settings.precision,
+        settings.runtime,
     )
     report = evaluating.evaluate(checkpoint, sets, evaluating.Wanted(**wanted))
     click.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else to_text(report))
@@ -556,6 +563,7 @@ def _load(settings: Settings) -> Any:
         threads=settings.threads or None,
         budget=settings.batch_tokens,
         precision=settings.precision,
+        runtime=settings.runtime,
     )
 
 

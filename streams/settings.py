@@ -60,6 +60,7 @@ class Settings:
     labels: str = _setting("", "the checkpoint's classes in order, when it only says LABEL_0: negative,neutral,positive")
     device: str = _setting("auto", "auto, cpu, cuda or cuda:N")
     precision: str = _setting("auto", "fp32, bf16, or auto: bf16 where the processor has it")
+    runtime: str = _setting("eager", "eager or, on the CPU, compile (torch.compile) or onnx (extra: '.[onnx]')")
     threads: int = _setting(0, "threads of the model on the CPU (0: torch's default)")
     batch_tokens: int = _setting(2048, "padded tokens a batch of the model")
     cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")
@@ -95,6 +96,7 @@ class Settings:
             "broker": self.broker in PROFILES,
             "partitions": 1 <= self.partitions <= 10_000,
             "precision": self.precision in ("auto", "fp32", "bf16"),
+            "runtime": self.runtime in ("eager", "compile", "onnx"),
             "batch_tokens": self.batch_tokens >= 16,
             "cached_texts": self.cached_texts >= 0,
             "score_speakers": set(self.score_speakers.split(",")) <= {*SPEAKERS, ""},

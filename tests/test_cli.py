@@ -32,6 +32,7 @@ OTHER = {
     "labels": "negative,positive",
     "device": "cuda:1",
     "precision": "bf16",
+    "runtime": "compile",
     "threads": "2",
     "batch_tokens": "64",
     "cached_texts": "0",

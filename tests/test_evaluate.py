@@ -184,6 +184,15 @@ def test_agreement_of_two_precisions(tiny: Path, tmp_path: Path) -> None:
     assert 0 < agreement.mean_score_difference < 0.1
 
 
+def test_agreement_is_with_eager_fp32_whatever_the_runtime(tiny: Path, file: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    done = measured(file, checkpoint=Checkpoint(str(tiny), "cpu", runtime="onnx"), agreement="fp32")
+    agreement = done.sets[0].agreement
+    assert agreement is not None
+    assert (done.precision, agreement.precision, agreement.equal_labels) == ("fp32-onnx", "fp32-onnx", 1)
+    assert 0 < agreement.mean_score_difference < 1e-5
+
+
 def test_agreement_by_hand() -> None:
     one, other = decide((0.5, 0.2, 0.3)), decide((0.3, 0.2, 0.5))
     assert report.agree("bf16", [one, one], [one, other]) == report.Agreement("bf16", 0.5, pytest.approx(0.2))

@@ -24,10 +24,13 @@ TEXTS = SENTENCES | st.text(max_size=60)
 def loaded(name: str, folder: Path) -> Scorer:
     if name == "lexicon":
         return models.load(name)
-    return models.load(save_classifier(folder), "cpu", budget=64, precision="fp32")
+    if name == "onnx":
+        pytest.importorskip("onnxruntime", reason="needs the extra onnx")
+    runtime = "eager" if name == "checkpoint" else name
+    return models.load(save_classifier(folder), "cpu", budget=64, precision="fp32", runtime=runtime)
 
 
-KINDS = ["lexicon", "stages", "checkpoint", "engine of lexicon", "engine of stages", "engine of checkpoint"]
+KINDS = ["lexicon", "stages", "checkpoint", "engine of onnx", "engine of lexicon", "engine of stages", "engine of checkpoint"]
 
 
 @pytest.fixture(scope="module", params=KINDS)

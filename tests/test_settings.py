@@ -49,6 +49,7 @@ def test_text_becomes_the_settings_type(name: str, text: str, value: object) -> 
         ("partitions", "4.5"),
         ("create_topics", "perhaps"),
         ("precision", "fp8"),
+        ("runtime", "tensorrt"),
         ("batch_tokens", "15"),
         ("cached_texts", "-1"),
         ("threads", "-1"),

@@ -23,6 +23,7 @@ class Job:
     peer: bool = False
     rival: bool = False
     warm: int | None = None
+    runtime: str = "eager"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,8 @@ class Lap:
 JOBS = (
     Job("engine", "callpulse engine, as it is by default", f"{HERE}.ours", "engine"),
     Job("engine_fp32", "callpulse engine, fp32", f"{HERE}.ours", "engine", "fp32"),
+    Job("engine_compile", "callpulse engine, torch.compile", f"{HERE}.ours", "engine", runtime="compile"),
+    Job("engine_onnx", "callpulse engine, ONNX Runtime, fp32", f"{HERE}.ours", "engine", runtime="onnx"),
     Job("bare_forward", "its bare forward pass: the limit", f"{HERE}.ours", "bare"),
     Job("pipeline", "transformers.pipeline, one by one", f"{HERE}.peers", "pipeline", "fp32", rival=True, warm=64),
     Job(

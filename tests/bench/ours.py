@@ -14,7 +14,8 @@ from tests.bench.jobs import Job
 
 
 def _load(job: Job, setup: Setup) -> Transformer:
-    scorer = models.load(setup.model, budget=setup.budget, threads=setup.threads, precision=job.precision)
+    options = {"budget": setup.budget, "threads": setup.threads}
+    scorer = models.load(setup.model, precision=job.precision, runtime=job.runtime, **options)
     assert isinstance(scorer, Transformer)
     return scorer
 

@@ -134,40 +134,31 @@ class onnx(Loop):  # noqa: N801
     """The checkpoint exported by torch.onnx; int8: dynamic quantization of the weights, a scale a channel."""
 
     def __init__(self, job: Job, setup: Setup) -> None:
-        import onnxruntime
+        from models.runtimes import session
 
         super().__init__(setup)
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = setup.threads
         with tempfile.TemporaryDirectory() as folder:
-            path = exported(setup.model, Path(folder), job.precision == "int8")
-            self.session: Any = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            path = self.exported(setup.model, Path(folder), job.precision == "int8")
+            self.session: Any = session(path, setup.threads)
+
+    def exported(self, model: str, folder: Path, int8: bool) -> Path:
+        import torch
+        from transformers import AutoModelForSequenceClassification
+
+        from models.runtimes import exported, made_up
+
+        loaded: Any = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32)
+        example = self.tokenizer.pad(made_up(loaded, (3, 7, 24)), return_tensors="pt")
+        path = exported(loaded.eval(), {name: example[name] for name in ("input_ids", "attention_mask")}, folder)
+        if not int8:
+            return path
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(path, folder / "int8.onnx", per_channel=True, weight_type=QuantType.QInt8)
+        return folder / "int8.onnx"
 
     def logits(self, batch: Any) -> Any:
         import torch
 
         [logits] = self.session.run(None, {name: batch[name].numpy() for name in ("input_ids", "attention_mask")})
         return torch.from_numpy(logits)
-
-
-def exported(model: str, folder: Path, int8: bool) -> Path:
-    """The model as a file of ONNX under `folder`, for any number of texts and any length."""
-    import torch
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-    from transformers import AutoModelForSequenceClassification
-
-    loaded: Any = AutoModelForSequenceClassification.from_pretrained(model, dtype=torch.float32, attn_implementation="eager")
-    names, path = ["input_ids", "attention_mask"], folder / "model.onnx"
-    blank = torch.ones(2, 8, dtype=torch.long)
-    torch.onnx.export(
-        loaded.eval(),
-        (blank, blank),
-        path,
-        input_names=names,
-        output_names=["logits"],
-        dynamic_axes={name: {0: "texts", 1: "tokens"} for name in names},
-        dynamo=False,
-    )
-    if int8:
-        quantize_dynamic(path, folder / "int8.onnx", per_channel=True, weight_type=QuantType.QInt8)
-    return folder / "int8.onnx" if int8 else path
