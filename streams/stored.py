@@ -9,6 +9,7 @@ from collections.abc import Mapping
 
 import msgspec
 from msgspec import field
+from msgspec.structs import asdict
 
 from streams.conversation import Conversation, Timing
 from streams.episodes import Episode
@@ -45,9 +46,8 @@ class Standing(Timing, frozen=True, kw_only=True):
 
 def stored(call: Conversation) -> dict[str, object]:
     """What is to be encoded."""
-    state: dict[str, object] = {
-        name: value for name in _FIELDS if (value := getattr(call, name)) is not None and value is not False
-    }
+    state = {name: value for name, value in asdict(call).items() if value is not None and value is not False}
+    del state["course"]
     state["recent"] = [(e.segment_id, KIND[e.speaker, e.label, 0], e.start_ms, e.end_ms, e.score, e.text) for e in call.recent]
     state["episodes"] = [(episode.name, _packed(episode)) for episode in call.episodes]
     return state

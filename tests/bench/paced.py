@@ -17,6 +17,7 @@ from tests.bench.stream import judged, prepare, scored, turns_of, worker
 
 SETTLE_S = 3.0
 WARM, SHARES = 50, (10, 50, 70, 80)  # percent; the first run is not counted
+LINGER_MS = 5  # as Kafka's own producer waits by default since version 4; it counts among the latency
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ def figures(phase: Phase, segments: Sequence[Timed]) -> dict[str, float]:
 def measure(settings: Settings, per_s: float, texts: Sequence[str], seconds: float) -> dict[str, float]:
     """Figures of each share of `per_s`, one worker for all of them."""
     prepare(settings, turns_of(texts, 1))
-    with worker(settings) as process, closing(KafkaProducer(bootstrap_servers=settings.bootstrap_servers)) as producer:
+    with worker(settings) as process, closing(_producer(settings)) as producer:
         judged(settings, 1, process)
         phases, sent = [], 1
         for number, share in enumerate((WARM, *SHARES)):
@@ -74,6 +75,10 @@ def measure(settings: Settings, per_s: float, texts: Sequence[str], seconds: flo
             judged(settings, sent, process)
     segments = [Timed(turn.source.timestamp / 1000, turn.scored_at.timestamp()) for turn in scored(settings)]
     return merged(figures(phase, segments) for phase in phases[1:])
+
+
+def _producer(settings: Settings) -> KafkaProducer:
+    return KafkaProducer(bootstrap_servers=settings.bootstrap_servers, linger_ms=LINGER_MS)
 
 
 def merged(parts: Iterator[Mapping[str, float]]) -> dict[str, float]:
