@@ -53,6 +53,7 @@ class Line:
         self.batch_texts, self.batch_tokens = Histogram(TEXTS), Histogram(TOKENS)
         self.forward_s = self.busy_s = self.decoded_at = 0.0
         self.launched: deque[tuple[Sequence[Text], Any, float]] = deque()
+        self.computing = 0  # in a forward pass
         self.under_way = 0  # launched and not decoded
         self.forwarding = stages.replicas  # threads in that stage
         self.said: set[str] = set()
@@ -85,7 +86,7 @@ class Line:
                 if isinstance(outcome, Failure):
                     self.answer(part, [outcome] * len(part))
             with self.changed:
-                self.waiting.ready += [text for text in texts if text.length]
+                self.waiting.make_ready([text for text in texts if text.length])
                 self.changed.notify_all()
         with self.changed:
             self.end(TOKENIZED)
@@ -93,12 +94,15 @@ class Line:
     def _forwarding(self) -> None:
         waiting = self.waiting
         self.stages.begin()
-        while batch := self._next(lambda: waiting.planned or waiting.ready, TOKENIZED, waiting.next_batch, self._free):
+        while batch := self._next(lambda: waiting.planned or waiting.ready, TOKENIZED, self._taken, self._free):
             for part, outcome in attempt(batch, self._forward, self._parts):
                 if isinstance(outcome, Failure):
                     self.answer(part, [outcome] * len(part))
                 else:
                     self._launch(part, outcome)
+            with self.changed:
+                self.computing -= 1
+                self.changed.notify_all()
         with self.changed:
             self.forwarding -= 1
             if not self.forwarding:
@@ -118,9 +122,16 @@ class Line:
                 self.under_way -= 1
                 self.changed.notify_all()
 
+    def _taken(self) -> Sequence[Text]:
+        batch = self.waiting.next_batch()
+        self.computing += bool(batch)
+        return batch
+
     def _free(self) -> bool:
-        """Nobody decodes any more where the line is broken: whoever waits for room then must not wait for ever."""
-        return self.over >= FORWARDED or self.under_way < self.stages.replicas + AHEAD
+        """A few texts are no reason for a pass beside another, with which the next ones would wait for it: together they take
+        half the time. Nobody decodes any more where the line is broken: whoever waits for room then must not wait for ever."""
+        there_is_room = self.under_way < self.stages.replicas + AHEAD
+        return self.over >= FORWARDED or (there_is_room and (not self.computing or self.waiting.enough))
 
     def _next(
         self, left: Callable[[], Sized], before: int, take: Callable[[], T], free: Callable[[], bool] = lambda: True

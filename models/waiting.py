@@ -51,6 +51,7 @@ class Waiting:
         self.unanswered = 0
         self.untokenized: deque[Text] = deque()
         self.ready: list[Text] = []
+        self.ready_tokens = 0
         self.planned: deque[list[Text]] = deque()
         self.open: dict[Submission, None] = {}  # in the order they came
         self._numbers = 0
@@ -74,6 +75,16 @@ class Waiting:
         """The oldest that are to be tokenized now; the others wait."""
         return [self.untokenized.popleft() for _ in range(min(CHUNK, len(self.untokenized)))]
 
+    def make_ready(self, texts: Sequence[Text]) -> None:
+        """They are tokenized."""
+        self.ready += texts
+        self.ready_tokens += sum(text.length for text in texts)
+
+    @property
+    def enough(self) -> bool:
+        """Whether what is there is worth a pass beside another one."""
+        return bool(self.planned) or self.ready_tokens >= LEAST
+
     def next_batch(self) -> list[Text]:
         """What the model should do next; nothing where nothing is ready."""
         if not self.planned:
@@ -83,6 +94,7 @@ class Waiting:
             for batch in sorted(map(sorted, batches)):
                 self.planned.append([self.ready[index] for index in batch])
             self.ready.clear()
+            self.ready_tokens = 0
         return self.planned.popleft() if self.planned else []
 
     def shrink(self, batch: Sequence[Text]) -> list[list[Text]]:
@@ -90,8 +102,11 @@ class Waiting:
         meanwhile. What is planned is planned anew."""
         cost = len(batch) * max(text.length for text in batch)
         self.budget = min(self.budget, max(1, cost // 2))
+        waiting = self.ready
         again = sorted((text for planned in self.planned for text in planned), key=lambda text: text.number)
-        self.ready, self.planned = again + self.ready, deque()
+        self.planned.clear()
+        self.ready, self.ready_tokens = [], 0
+        self.make_ready(again + waiting)
         return [[batch[index] for index in part] for part in plan([text.length for text in batch], self.budget)]
 
     def answer(self, texts: Iterable[Text], results: Iterable[Result]) -> list[Submission]:
@@ -113,6 +128,7 @@ class Waiting:
         self.unanswered -= len(dropped)
         self.untokenized.clear()
         self.ready.clear()
+        self.ready_tokens = 0
         self.planned.clear()
         given_up = list(dict.fromkeys(text.submission for text in dropped if text.submission in self.open))
         for submission in given_up:

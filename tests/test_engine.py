@@ -19,7 +19,7 @@ from models.errors import BusyError, ClosedError, ScoringError
 from models.line import AHEAD
 from models.sentiment import LexiconScorer, Sentiment
 from models.staged import Failure, Result
-from models.waiting import Waiting
+from models.waiting import LEAST, Waiting
 
 PATIENCE = 20
 WORDS = st.sampled_from(["awful", "thanks", "line", "long", "bad1", "bad2", "bad3"])
@@ -128,6 +128,25 @@ def test_replicas_compute_at_once_each_on_a_thread_of_its_own() -> None:
         assert len(answers(future)) == 200
     assert len(scorer.threads) == 2
     assert sum(map(len, scorer.batches)) == 200
+
+
+def test_a_few_texts_wait_for_the_pass_under_way_and_many_do_not() -> None:
+    scorer = Staged(budget=1024, replicas=2)
+    scorer.gate.clear()
+    with Engine(scorer, cache=0) as engine:
+        first = engine.submit(["awful"])
+        assert scorer.begun.acquire(timeout=PATIENCE)
+        few = [engine.submit([f"w{n}"]) for n in range(9)]
+        with engine._changed:
+            assert engine._changed.wait_for(lambda: len(engine._waiting.ready) == 9, PATIENCE)
+            assert not engine._line._free()
+        many = engine.submit(["line by line"] * LEAST)
+        assert scorer.begun.acquire(timeout=PATIENCE)
+        scorer.gate.set()
+        assert all(len(answers(future)) == 1 for future in (first, *few))
+        assert len(answers(many)) == LEAST
+    assert scorer.batches[0] == ["awful"]
+    assert min(map(len, scorer.batches[1:])) > 1
 
 
 def test_memory_that_runs_out_halves_the_budget_for_good_and_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -25,7 +25,7 @@ def tokenized(waiting: Waiting) -> None:
     while texts := waiting.to_tokenize():
         for text in texts:
             text.length = len(text.text.split())
-        waiting.ready += texts
+        waiting.make_ready(texts)
 
 
 def batches(waiting: Waiting) -> list[list[Text]]:
@@ -142,7 +142,7 @@ def test_whoever_is_given_up_is_given_up_once() -> None:
     [one] = entered(waiting, [1] * (CHUNK + 1))
     tokenizing = waiting.to_tokenize()
     assert waiting.drop() == [one]
-    waiting.ready += tokenizing
+    waiting.make_ready(tokenizing)
     assert waiting.drop() == []
 
 
