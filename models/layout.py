@@ -100,6 +100,12 @@ def in_blocks(rows: Sequence[Row]) -> tuple[list[Row], tuple[int, ...], int]:
     return arranged, tuple(places), size
 
 
+def rounded(count: int) -> int:
+    """The least number from `count` on that has at most four binary digits before its zeros: 1 to 16, 18, 20, …, 32, 36, …"""
+    grain = 1 << max(0, (count - 1).bit_length() - 4)
+    return -(-count // grain) * grain
+
+
 def blank(length: int) -> Row:
     """A row that nobody asked for."""
     return {"input_ids": [0] * length, "token_type_ids": [0] * length}

@@ -16,12 +16,12 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from models.arithmetic import Arithmetic, best
 from models.families import FAMILIES, Layer, Parts
 from models.families import unsupported as unsupported_family
-from models.layout import Batch, Row, blank, stage
+from models.layout import Batch, Row, blank, rounded, stage
 
 log = logging.getLogger("callpulse.packed")
 cuda: Any = torch.cuda  # its constructors have no types
@@ -71,14 +71,18 @@ def varlen(batch: Batch) -> Attend:
 
 
 def masked(batch: Batch) -> Attend:
-    """The same on any device for rows in blocks, under a mask that lets a token see its own row alone."""
-    places = torch.arange(len(batch.positions), device=batch.cu_seqlens.device, dtype=torch.int32)
+    """The same on any device for rows in blocks, under a mask that lets a token see its own row alone. What
+    lies behind the blocks is padding."""
+    tokens = len(batch.positions)
+    places = torch.arange(tokens, device=batch.cu_seqlens.device, dtype=torch.int32)
     owners = torch.bucketize(places, batch.cu_seqlens[1:], right=True).view(-1, 1, 1, batch.block)  # the row of each token
     mask = owners == owners.transpose(2, 3)  # [blocks, 1, block, block]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        query, key, value = (x.view(-1, batch.block, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(0, 1)
+        spare = len(query) - tokens
+        query, key, value = (x[:tokens].view(-1, batch.block, *x.shape[1:]).transpose(1, 2) for x in (query, key, value))
+        mixed = scaled_dot_product_attention(query, key, value, attn_mask=mask).transpose(1, 2).flatten(0, 1)
+        return pad(mixed, (0, 0, 0, 0, 0, spare))
 
     return attend
 
@@ -122,13 +126,17 @@ class Packed:
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Logits [rows, classes], on the device and in the precision of the weights."""
-        attend, firsts = self.attention(batch), batch.cu_seqlens[:-1]
-        hidden = self._embed(batch)
+        attend, firsts, hidden = self.attention(batch), batch.cu_seqlens[:-1], self._embed(batch)
+        if (
+            batch.block
+        ):  # oneDNN compiles a product for each number of tokens, in a millisecond, and keeps it, a megabyte: so few
+            firsts = pad(firsts, (0, rounded(len(firsts)) - len(firsts)))
+            hidden = pad(hidden, (0, 0, 0, rounded(len(hidden)) - len(hidden)))
         *layers, last = self.parts.layers
         for layer in layers:
             hidden = self._rest(layer, self._mix(layer, hidden, attend), hidden)
         mixed = self._mix(last, hidden, attend).index_select(0, firsts)  # nobody reads the other tokens from here on
-        return self.parts.head(self._rest(last, mixed, hidden.index_select(0, firsts)))
+        return self.parts.head(self._rest(last, mixed, hidden.index_select(0, firsts)))[: len(batch.lengths)]
 
     def _mix(self, layer: Layer, hidden: Tensor, attend: Attend) -> Tensor:
         """What attention makes of hidden states [tokens, hidden], of the same shape."""

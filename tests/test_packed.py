@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.attention import varlen as kernels
 
 from models import arithmetic, layout, packed
-from models.families import FAMILIES
+from models.families import FAMILIES, Projection
 from models.layout import BLOCK, Row
 from models.transformer import BUILT_IN
 
@@ -136,6 +136,26 @@ def test_blocks_hold_whole_rows_each_in_its_place(lengths: list[int]) -> None:
 def test_rows_of_one_length_leave_less_than_a_block_of_padding(length: int, count: int) -> None:
     arranged, _, block = layout.in_blocks([row([1] * length)] * count)
     assert sum(len(each["input_ids"]) for each in arranged) - length * count < block
+
+
+@given(st.integers(1, 5_000))
+def test_numbers_are_rounded_up_by_an_eighth_at_most(count: int) -> None:
+    assert count <= layout.rounded(count) < count * 1.125 or (count <= 16 and layout.rounded(count) == count)
+    assert layout.rounded(layout.rounded(count)) == layout.rounded(count)
+
+
+def test_few_sizes_of_products_come_of_many_batches() -> None:
+    made, asked = packing("bert"), set[int]()
+
+    def product(x: Tensor, by: Projection) -> Tensor:
+        asked.add(len(x))
+        return made.arithmetic.product(x, by)
+
+    noting = replace(made, arithmetic=replace(made.arithmetic, product=product))
+    for count in range(1, 200):
+        noting.submit(rows_of(*[1 + (7 * n) % 13 for n in range(count)])).wait()
+    assert len(asked) < 60
+    assert asked == set(map(layout.rounded, asked))
 
 
 @families
