@@ -36,7 +36,7 @@ from tests.bench.texts import turns
 from tests.broker.apache import apache_kafka, free_ports
 
 STARTS = 3
-READY_POLL_S, READY_WITHIN_S = 0.02, 120.0
+READY_POLL_S, READY_WITHIN_S, PAGE_WITHIN_S = 0.02, 120.0, 60.0
 SAID = 22  # messages of a call: its start, its turns, its end
 STEP_MS = 10_000 // LIVE  # between two records, by their timestamps: each call speaks every 10 s
 WAVE_MS = DAY_MS // 10  # from LIVE calls, which come together, to the next, which are other calls
@@ -100,7 +100,7 @@ def figures(samples: Sequence[Sample]) -> dict[str, float]:
 
 def page(settings: Settings, name: str) -> str:
     """What the worker's web server says. Raises OSError where it does not, or not with 200."""
-    with urllib.request.urlopen(f"http://127.0.0.1:{settings.web_port}/{name}", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{settings.web_port}/{name}", timeout=PAGE_WITHIN_S) as answer:
         return str(answer.read().decode())
 
 
