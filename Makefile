@@ -3,11 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 BENCH ?=
+SOAK ?=
 IMAGE ?= callpulse:$(TARGET)
 TARGET ?= cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test check bench bench-load bench-rules chaos image clean
+.PHONY: demo test check bench bench-load bench-rules bench-soak chaos image clean
 
 demo: .venv/done
 	$(BIN)/callpulse demo
@@ -30,6 +31,10 @@ bench-load: .venv/done
 
 bench-rules: .venv/done
 	$(BIN)/python -m tests.bench.rules
+
+# a quarter of an hour and more, by how fast the model is; SOAK takes options: make bench-soak SOAK="--model lexicon" (--help)
+bench-soak: .venv/done
+	$(BIN)/python -m tests.bench.soak $(SOAK)
 
 # about half an hour, of which 10 minutes are an outage; KAFKA_HOME names a Kafka download, libfaketime steps the clock
 chaos: .venv/done

@@ -183,9 +183,9 @@ async def _measure(settings: Settings) -> dict[str, float]:
     }
 
 
-def memory(name: str) -> int:
-    """In kB, of this process (Linux)."""
-    lines = Path("/proc/self/status").read_text().splitlines()
+def memory(name: str, process: int | str = "self") -> int:
+    """In kB, of this process or of the one with that id (Linux)."""
+    lines = Path(f"/proc/{process}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
 
 
