@@ -4,18 +4,14 @@ Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage, 3 found wh
 `backtest --fail-on-change` asks for, 130 interrupted.
 """
 
-import collections
 import itertools
 import json
 import logging
 import os
-import secrets
-import signal
 import sys
-import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,14 +19,13 @@ import click
 
 from models.errors import ModelError
 from models.sentiment import LABELS
-from streams import __version__, alerts_cli, backtest_cli, logs, rules_cli
+from streams import __version__, alerts_cli, backtest_cli, logs, rejected_cli, replay_cli, rules_cli
 from streams import settings as settings_module
 from streams.errors import CallpulseError, SettingsError
 from streams.records import Record
 from streams.settings import KEY_PASSWORD, SASL_PASSWORD, SECURITY, Settings
 
 if TYPE_CHECKING:
-    from streams.rejected import Rejection
     from streams.traced import Tracer
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -171,59 +166,6 @@ def demo(settings: Settings, speed: float, kill: bool, as_json: bool) -> int:
     return play.run(settings, play.Options(speed=speed, kill=kill, json=as_json, own_broker=not any(named)))
 
 
-@cli.command(epilog=examples("callpulse replay call.txt", "callpulse replay --speed 8 calls.jsonl.gz"))
-@takes(*BROKER)
-@click.argument("files", nargs=-1, type=click.Path(exists=True, dir_okay=False, allow_dash=True))
-@click.option("--bundled", is_flag=True, help="the demo's eight calls, in the place of files")
-@click.option("--speed", type=click.FloatRange(min=0), default=1.0, show_default=True, help="0: as fast as it goes")
-@click.option("--same-ids", is_flag=True, help="keep the call ids (default: a fresh suffix a run)")
-@click.option("--loop", is_flag=True, help="again and again, with fresh ids, until stopped; at --speed 1 or less")
-@click.option("--topic", help="send everything to this topic (full name)")
-@click.option("--json", "as_json", is_flag=True, help="print one summary object")
-def replay(
-    settings: Settings,
-    files: Sequence[str],
-    bundled: bool,
-    speed: float,
-    same_ids: bool,
-    loop: bool,
-    topic: str | None,
-    as_json: bool,
-) -> int:
-    """Send recorded calls again, in their own time or faster.
-
-    A FILE is a recording (JSON Lines of whole messages), bare segments (JSON Lines), or a dialogue in plain text with
-    lines "Agent: ..." and "Customer: ..."; - reads standard input. Timestamps are shifted to now and keep their spacing, so
-    at a speed above 1 they run ahead of the clock, which brokers take for an hour. Beside live calls, give the replay a
-    --prefix of its own: calls end by the time of their topic's records. SIGTERM ends a --loop with exit code 0.
-    """
-    from streams import replay as replaying
-    from streams.recording import read
-
-    if bool(files) == bundled:
-        raise click.UsageError("name files, or --bundled")
-    if loop and (same_ids or "-" in files):
-        raise click.UsageError("--loop goes neither with --same-ids, whose calls would be over, nor with standard input")
-    if loop and not 0 < speed <= 1:  # each time begins now, and would lie behind what ran ahead of the clock before
-        raise click.UsageError("--loop goes at a --speed of 1 or less")
-    paths = files or sorted(str(path) for path in replaying.CALLS.glob("*.jsonl"))
-    over, wall = threading.Event(), replaying.WALL
-    if loop:  # ends between two records or two rounds: raised amid a client's work, it could leave threads that never end
-        signal.signal(signal.SIGTERM, lambda *_: over.set())
-        wall = replace(wall, sleep=lambda seconds: sys.exit(0) if over.wait(seconds) else None)
-    with progress("sent") as sent_one:
-        while True:
-            fresh = None if same_ids else replaying.fresh_ids(secrets.token_hex(2))
-            records = replaying.merge([read(path) for path in paths], stagger_s=0)
-            how = replaying.Replay(speed=speed, fresh=fresh, topic=topic)
-            sent = replaying.send(settings, records, how, on_sent=lambda *_: sent_one(), wall=wall)
-            if over.is_set() or not (loop and sent.messages):
-                break
-    text = f"sent {sent.messages} messages of {sent.calls} calls in {sent.seconds:.1f} s"
-    click.echo(json.dumps(asdict(sent)) if as_json else text)
-    return 0
-
-
 @cli.group()
 def topics() -> None:
     """Create or list the six topics."""
@@ -359,143 +301,6 @@ def validate(settings: Settings, file: str | None, topic: str | None, as_json: b
     return 1 if report.rejected else 0
 
 
-@cli.group()
-def rejected() -> None:
-    """See what was rejected and why; send it again once the cause is gone."""
-
-
-@rejected.command(
-    "list", epilog=examples("callpulse rejected list --reason wrong_type", "callpulse rejected list --json | jq -r .key")
-)
-@takes(*BROKER)
-@click.option("--reason", help="only what was rejected for this reason, e.g. wrong_type")
-@click.option("--stage", type=click.Choice(["score", "judge"]), help="only what was rejected there")
-@click.option("--since", metavar="TIME", help="only what was rejected at this time (RFC 3339) or later")
-@click.option("--follow", "-f", is_flag=True, help="go on with what comes")
-@click.option("--json", "as_json", is_flag=True, help="one object a line")
-def rejected_list(
-    settings: Settings, reason: str | None, stage: str | None, since: str | None, follow: bool, as_json: bool
-) -> int:
-    """List the records of calls.rejected.
-
-    A line says where it lies there (PARTITION:OFFSET), when it came, the stage and the reason, where the original was read,
-    its key, and the detail; never what was said in the call.
-    """
-    from streams.live import printable
-    from streams.rejected import Wanted, shown, since_ms
-    from streams.topics import reach, tail
-
-    reach(settings)
-    wanted, reasons = Wanted(reason, stage, since_ms(since) if since else 0), collections.Counter[str]()
-    for r in filter(wanted.takes, _rejections(tail(settings, settings.topic("rejected"), follow))):
-        reasons[r.reason] += 1
-        if as_json:
-            click.echo(json.dumps(r.row(), ensure_ascii=False))
-            continue
-        texts = (r.stage, r.reason, r.found, shown(r.original.key), r.detail)
-        stage, why, found, key, detail = (printable(text or "-") for text in texts)
-        click.echo(f"{r.place:<8} {r.at:%Y-%m-%dT%H:%M:%SZ} {stage:<5} {why:<15} {found}  {key}  {detail}")
-    if sys.stdout.isatty() and not as_json:
-        click.echo(f"{reasons.total()} rejected" + "".join(f", {count} {name}" for name, count in reasons.most_common()))
-    return 0
-
-
-def _rejections(records: Iterable[Record]) -> "Iterator[Rejection]":
-    """What callpulse rejected among these records; what it did not write is named on standard error."""
-    from streams.rejected import parse
-
-    for record in records:
-        if (rejection := parse(record)) is not None:
-            yield rejection
-        else:
-            click.echo(f"not by callpulse: {record.topic} partition {record.partition} offset {record.offset}", err=True)
-
-
-@rejected.command("show", epilog=examples("callpulse rejected show 3:1207", "callpulse rejected show 3:1207 --raw > value"))
-@takes(*BROKER)
-@click.argument("place", metavar="PARTITION:OFFSET")
-@click.option("--raw", is_flag=True, help="only the original's value, byte by byte")
-def rejected_show(settings: Settings, place: str, raw: bool) -> int:
-    """Show one record of calls.rejected whole.
-
-    This prints what was said in the call; control characters are left out, except with --raw.
-    """
-    from streams import rejected as reading
-    from streams.live import printable
-    from streams.retry import record_at
-    from streams.topics import reach
-
-    at = reading.place(place)
-    reach(settings)
-    record = record_at(settings, at)
-    [rejection] = _rejections([record])
-    if raw and record.value is not None:
-        click.echo(record.value, nl=False)
-    elif not raw:
-        lines = [*rejection.row().items(), *((f"header {name}", value) for name, value in rejection.original.headers)]
-        for name, shown in [*lines, ("value", record.value)]:
-            text = reading.shown(shown) if isinstance(shown, bytes) else "-" if shown is None else str(shown)
-            click.echo(f"{printable(name):<10} {printable(text or '')}")
-    if record.value is None:
-        click.echo("it has no value" if rejection.kept else "the original was too large to be kept", err=True)
-    return 1 if raw and record.value is None else 0
-
-
-@rejected.command(
-    "retry",
-    epilog=examples("callpulse rejected retry 3:1207 3:1208", "callpulse rejected retry --all --reason wrong_type --dry-run"),
-)
-@takes(*BROKER, "group")
-@click.argument("places", metavar="[PARTITION:OFFSET]...", nargs=-1)
-@click.option("--all", "all_of_them", is_flag=True, help="retry all that no --all has retried before")
-@click.option("--reason", help="with --all: only what was rejected for this reason")
-@click.option("--since", metavar="TIME", help="with --all: leave out, for good, what was rejected before this time (RFC 3339)")
-@click.option("--again", is_flag=True, help="with --all: what was retried before as well")
-@click.option("--dry-run", is_flag=True, help="send nothing; list what would be sent")
-@click.option("--json", "as_json", is_flag=True, help="print one summary object")
-def rejected_retry(
-    settings: Settings,
-    places: Sequence[str],
-    all_of_them: bool,
-    reason: str | None,
-    since: str | None,
-    again: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> int:
-    """Send rejected originals to calls.segments again.
-
-    Key, value and headers are as they were; they count as new messages of now. What is still bad is rejected again. A scored
-    segment that the judge rejected goes to calls.segments, too, and is scored anew: on calls.sentiment the judge would take
-    it for a repeat. How far --all got is committed in the group GROUP-retry, so that it sends nothing twice; a
-    PARTITION:OFFSET is sent whenever it is named. Exit code 1 when an original was too large to be kept, so that nothing is
-    there to be sent.
-    """
-    from streams import rejected as reading
-    from streams import retry
-    from streams.topics import reach
-
-    if bool(places) == all_of_them or (places and (reason or since or again)):
-        raise click.UsageError("name places, or --all; --reason, --since and --again go with --all")
-    wanted = reading.Wanted(reason, None, reading.since_ms(since) if since else 0)
-    how, chosen = retry.How(wanted, again, dry_run), [reading.place(place) for place in places]
-    reach(settings)
-    with progress("retried") as one:
-
-        def on_sent(rejection: "Rejection") -> None:
-            one()
-            if dry_run and not as_json:
-                click.echo(f"{rejection.place:<8} {rejection.reason:<15} {rejection.found}")
-
-        done = retry.retry_all(settings, how, on_sent) if all_of_them else retry.retry_places(settings, chosen, how, on_sent)
-    for refused in done.refused:
-        click.echo(f"{refused} cannot be retried: it was too large to be kept", err=True)
-    verb = "would retry" if dry_run else "retried"
-    text = f"{verb} {done.retried}; {done.before} were retried before, {done.left_out} left out, {len(done.refused)} refused"
-    click.echo(json.dumps(asdict(done)) if as_json else text)
-    return 1 if done.refused else 0
-
-
 @cli.command(epilog=examples("callpulse doctor", "callpulse doctor --device cuda --json"))
 @takes(*BROKER, *MODEL, "rules", "text")
 @click.option("--json", "as_json", is_flag=True, help="one object a check")
@@ -572,6 +377,8 @@ def _labels(settings: Settings) -> tuple[str, ...] | None:
 
 
 alerts_cli.register(cli, takes, BROKER, examples)
+rejected_cli.register(cli, takes, BROKER, progress, examples)
+replay_cli.register(cli, takes, BROKER, progress, examples)
 cli.add_command(rules_cli.group(takes, MODEL, _load, examples))
 cli.add_command(backtest_cli.command(takes, MODEL, _load, progress, examples))
 

@@ -14,29 +14,23 @@ import logging
 import os
 import signal
 import tempfile
-import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Concatenate, ParamSpec
 
 import faust
 import uvloop
-from aiokafka import TopicPartition
-from aiokafka.errors import KafkaError
 
 from models.sentiment import Scorer
-from streams import __version__
 from streams.agents import Context, Scoring
 from streams.backlog import Backlog
 from streams.delivery import Lane
-from streams.exposition import CONTENT_TYPE, Exposition
 from streams.fetched import Transport
-from streams.health import Progress, health
 from streams.judging import Judging
 from streams.mended import mend
-from streams.metrics import Agent, Scrape
+from streams.pages import serve
 from streams.publisher import Publisher
 from streams.reload import Rules
+from streams.role import Role
 from streams.security import aio_client
 from streams.settings import Settings
 from streams.topics import Found
@@ -48,115 +42,12 @@ STOP_S = {signal.SIGINT: 4.0, signal.SIGTERM: 10.0}  # for what is under way whe
 FAILED_S = 4.0  # and when it stops by itself
 REPORT_S = 10.0
 WATCH_S = 5.0
-RETRY_S = 1.0
 NEVER_S = 7 * 86_400.0
 PACE_S = {"score": 0.01, "judge": 0.1}  # a judge's transaction costs the broker as much as a hundred records
 FETCHES = 4  # that wait for an agent, besides what it has; each may have a megabyte
-T = TypeVar("T")
 P = ParamSpec("P")
 Task = Coroutine[Any, Any, None]
 RAW = {"key_type": bytes, "value_type": bytes, "key_serializer": "raw", "value_serializer": "raw"}
-
-
-@dataclass
-class Role:
-    """One agent with what it needs: started and stopped together. `ready` is set while it takes part with all it needs."""
-
-    name: str
-    app: faust.App
-    lane: Lane
-    publisher: Publisher
-    ready: asyncio.Event
-    backlog: Backlog
-    stopped: Callable[[], Awaitable[None]] | None = None
-    beginning: "asyncio.Task[None] | None" = None
-    progress: Progress = field(default_factory=lambda: Progress(time.monotonic()))
-    lags: dict[TopicPartition, int] = field(default_factory=dict)
-
-    async def start(self) -> None:
-        await self.publisher.start()
-        self.lane.start()
-        await self.app.start()
-
-    async def stop(self) -> None:
-        await self.lane.close()
-        await self.app.stop()
-        if self.stopped is not None:
-            await self.stopped()
-        await self.publisher.stop()
-        await self.backlog.stop()
-
-    async def revoked(self) -> None:
-        """Returns when the lane has settled. An answer that comes meanwhile must not let it go on: what it takes in then would
-        follow on nothing. To cancel is not enough: before Python 3.12, wait_for gives an answer that is just there."""
-        if self.beginning is not None:
-            self.beginning.cancel()
-        await self.lane.settle()
-
-    def assigned(self, context: Context, partitions: Iterable[Any]) -> None:
-        """Goes on in the background, for the group does not wait for long."""
-        self.lane.passed_over = self.passed_over
-        self.beginning = asyncio.create_task(self._begun(context, partitions))
-
-    async def _begun(self, context: Context, partitions: Iterable[Any]) -> None:
-        try:
-            await self.begin(context, partitions)
-        except Exception as error:
-            context.failed(error, [])
-
-    async def begin(self, context: Context, partitions: Iterable[Any]) -> None:
-        """Lets the lane go on with the partitions that are assigned now, once the broker says from where. What retention has
-        deleted unread is said and counted."""
-        places, assignment = [TopicPartition(tp.topic, tp.partition) for tp in partitions], self.lane.assignment
-        begins = await self._answer(lambda: self.backlog.begins(places))
-        if assignment == self.lane.assignment and not self.lane.settling:
-            self.missed(context, {place: begin.lost for place, begin in begins.items()})
-            offsets = {place: begin.offset for place, begin in begins.items()}
-            self.lane.resume(offsets, {place: offset - begins[place].lost for place, offset in offsets.items()})
-
-    async def passed_over(self, place: TopicPartition, expected: int, found: int) -> bool:
-        """Whether records lie between these offsets."""
-        return await self._answer(lambda: self.backlog.between(place, expected, found))
-
-    async def _answer(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What the broker says, whenever it does."""
-        while True:
-            try:
-                return await ask()
-            except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
-                log.warning("%s: the broker does not answer: %r", self.name, error)
-                await asyncio.sleep(RETRY_S)
-
-    @staticmethod
-    def missed(context: Context, lost: Mapping[TopicPartition, int]) -> None:
-        for place, count in lost.items():
-            if count:
-                context.counts.lost += count
-                said = "%s partition %d: %d records were deleted by retention unread"
-                log.error(said, *place, count, extra=place._asdict())
-
-    async def watch(self, context: Context) -> None:
-        """Looks once how far the lane is, and what lies behind."""
-        jumps, reached = list(self.lane.jumps), dict(self.lane.done)
-        try:
-            self.missed(context, await self.backlog.deleted(jumps))
-            for _ in jumps:
-                self.lane.jumps.popleft()
-            self.lags = lags = await self.backlog.lags(reached)
-        except (KafkaError, asyncio.TimeoutError, TimeoutError) as error:
-            log.warning("%s: the broker does not say what is left to do: %r", self.name, error)
-            lags = {"as before": self.progress.lag}  # what has moved is known all the same
-        if self.lane.running.is_set():
-            self.progress.observe(reached, sum(lags.values()), self.lane.paused, time.monotonic())
-        else:
-            self.progress.unassigned()
-
-    def seen(self, settings: Settings) -> Agent:
-        """For whoever scrapes the worker. The lag of a partition that is another's by now is left out."""
-        lane, still_s = self.lane, self.progress.still_s(time.monotonic())
-        lags = {(place.topic, place.partition): lag for place, lag in self.lags.items() if place in lane.done}
-        topic = settings.topic("segments" if self.name == "score" else "sentiment")
-        return Agent(self.name, self.backlog.group, topic, len(lane.waiting), lane.taken, still_s, lane.batches, lags)
 
 
 def credentials(settings: Settings) -> Any:
@@ -252,41 +143,6 @@ def judge_app(context: Context, web: bool) -> Role:
         role.assigned(context, partitions)
 
     return role
-
-
-def serve(app: faust.App, context: Context, roles: Sequence[Role]) -> None:
-    """/healthz, 503 when nothing has moved for long though there is something to do, with the rules in force; /readyz, 503
-    until every agent has its share of the partitions and their states (the model was warm before); /metrics, for Prometheus."""
-    exposition = Exposition(lambda: scraped(context, roles))
-
-    @app.page("/healthz")
-    async def healthz(web: Any, _request: Any) -> Any:
-        progress = {role.name: role.progress for role in roles}
-        rules = context.rules.status() if "judge" in progress else None
-        alive, said = health(progress, context.settings.stall_s, time.monotonic(), rules)
-        return web.json(said, status=200 if alive else 503)
-
-    @app.page("/readyz")
-    async def readyz(web: Any, _request: Any) -> Any:
-        waiting = [role.name for role in roles if not (role.ready.is_set() and role.lane.running.is_set())]
-        return web.json({"status": "not ready" if waiting else "ready", "waiting_for": waiting}, status=503 if waiting else 200)
-
-    @app.page("/metrics")
-    async def metrics(web: Any, _request: Any) -> Any:
-        return web.bytes(exposition.text(), headers={"Content-Type": CONTENT_TYPE})
-
-
-def scraped(context: Context, roles: Sequence[Role]) -> Scrape:
-    """What this worker has to expose now."""
-    works = [role.lane.work for role in roles]
-    return Scrape(
-        __version__,
-        context.counts,
-        context.metrics,
-        [role.seen(context.settings) for role in roles],
-        next((work.seen() for work in works if isinstance(work, Scoring)), None),
-        next((work.seen() for work in works if isinstance(work, Judging)), None),
-    )
 
 
 def run(

@@ -12,13 +12,13 @@ from aiokafka import TopicPartition
 from aiokafka.errors import KafkaConnectionError
 from lanes import FakeApp, FakeWork, place, turns
 
-from streams import worker
+from streams import pages, role, worker
 from streams.agents import Context
 from streams.backlog import Begin
 from streams.delivery import Lane
 from streams.metrics import Agent
+from streams.role import Role
 from streams.settings import Settings
-from streams.worker import Role
 
 Jump = tuple[TopicPartition, int, int]
 
@@ -71,7 +71,7 @@ class Stage:
         await self.role.begin(self.context, [place()])
 
     def seen(self) -> Agent:
-        return self.role.seen(self.context.settings)
+        return pages.seen(self.role, self.context.settings)
 
     async def watch(self) -> None:
         await self.role.watch(self.context)
@@ -103,7 +103,7 @@ def test_a_lane_goes_on_where_the_group_does_and_what_was_deleted_unread_is_said
 def test_a_lane_waits_until_the_broker_says_where_it_goes_on(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "RETRY_S", 0.0)
+    monkeypatch.setattr(role, "RETRY_S", 0.0)
 
     async def scene(stage: Stage) -> None:
         stage.backlog.away, stage.backlog.begin = True, {place(): Begin(9, 0)}

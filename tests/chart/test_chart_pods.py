@@ -9,7 +9,7 @@ import pytest
 
 from chart.helm import template
 from chart.rendered import VARIANTS, containers, environment, of_kind, pods, rendered, values
-from streams import __version__, settings, worker
+from streams import __version__, pages, settings, worker
 from streams.cli import cli
 from streams.rules import checked
 from streams.settings import Settings, variable
@@ -71,13 +71,13 @@ def test_a_worker_takes_what_it_is_told(variant: str) -> None:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_a_worker_is_asked_what_it_answers_and_given_the_time_that_it_needs(variant: str) -> None:
-    pages = set(re.findall(r'@app\.page\("(/\w+)"\)', Path(worker.__file__).read_text(encoding="utf-8")))
+    answered = set(re.findall(r'@app\.page\("(/\w+)"\)', Path(pages.__file__).read_text(encoding="utf-8")))
     for manifest, spec in pods(variant):
         if manifest["kind"] == "Job":
             continue
         [container] = spec["containers"]
         probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "liveness", "readiness")]
-        assert {probe["path"] for probe in probes} <= pages
+        assert {probe["path"] for probe in probes} <= answered
         assert {probe["port"] for probe in probes} == {container["ports"][0]["name"]}
         assert container["ports"][0]["containerPort"] == Settings().web_port
         assert settings.from_mapping({}, environment(container)).web_host == "0.0.0.0"
