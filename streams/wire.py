@@ -269,7 +269,7 @@ def rejection(record: Record, rejected: Rejected, stage: str) -> list[Header]:
     return [*record.headers, *((name, value.encode()) for name, value in ours.items())]
 
 
-@lru_cache(maxsize=1 << 16)
+@lru_cache(maxsize=1 << 14)
 def partition_of(call_id: str, partitions: int) -> int:
     """The partition of a call's records: murmur2 of the key, sign bit off, modulo, as Java's default partitioner does."""
     return (murmur2(call_id.encode()) & 0x7FFFFFFF) % partitions

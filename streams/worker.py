@@ -1,4 +1,4 @@
-"""The Faust apps: two thin agents joined by a topic. The only module that imports faust.
+"""The Faust apps: two thin agents joined by a topic. Only `fetched` and `mended` know Faust besides.
 
 `score_segments` takes raw bytes from calls.segments, has the engine score them and publishes to calls.sentiment;
 `judge_calls` takes those, advances the calls and publishes alerts, summaries and states. Each is an app with a consumer
