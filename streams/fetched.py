@@ -42,8 +42,12 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc]
         for tp, records in (fetched or {}).items():
             if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
                 return
-            if records and (active is None or tp in active or tp in self._buffered_partitions):
+            if records and (active is None or tp in active):
                 yield tp, Fetch(tp, records, generation)
+
+    def on_buffer_full(self, tp: TP) -> None:
+        """A full queue is waited for, and that is all. Faust would leave the partition out until the queue is nearly empty: as
+        the others keep it full, for as long as they have something; and were all left out, it would sleep for a second."""
 
 
 class Transport(aiokafka.Transport):  # type: ignore[misc]

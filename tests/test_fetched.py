@@ -1,12 +1,16 @@
 """What is ours of Faust's transport, on a consumer whose broker is a list; the rest of it runs in tests/broker."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from aiokafka.structs import ConsumerRecord
+from faust.transport.conductor import ConductorCompiler
 from faust.types import TP
+from mode.utils.queues import FlowControlEvent, ThrowableQueue
 
 from streams.fetched import Consumer, Fetch
 
@@ -20,7 +24,7 @@ def record(offset: int, partition: int = 0) -> ConsumerRecord:
 class Listed(Consumer):
     """Polls give these, one after the other; `polled_at` has their times."""
 
-    flow_active, should_stop, _buffered_partitions = True, False, frozenset()
+    flow_active, should_stop = True, False
 
     def __init__(self, polls: Sequence[Polled], active: set[TP] | None = None, pace_s: float = 0.0) -> None:
         self.polls, self.active, self.polled_at = iter(polls), active, list[float]()
@@ -71,3 +75,72 @@ def test_it_polls_at_its_pace_once_it_has_found_something() -> None:
     assert len(got(consumer, polls=3)) == 2
     first, second, third = consumer.polled_at
     assert second - first < 0.2 <= third - second + 0.001
+
+
+class Endless(Consumer):
+    """Every poll has a record of each partition that is asked for."""
+
+    flow_active, should_stop = True, False
+
+    def __init__(self, app: Any, partitions: Sequence[TP]) -> None:
+        self.app, self.transport = app, SimpleNamespace(pace_s=0.0)
+        self._active_partitions, self._buffered_partitions = set(partitions), set()
+        self.not_waiting_next_records, self.polls = asyncio.Event(), 0
+
+    async def sleep(self, _seconds: float) -> None:
+        raise AssertionError("no partition is left to poll")
+
+    async def _getmany(self, active_partitions: set[TP], timeout: float) -> Polled:
+        await asyncio.sleep(0)
+        self.polls += 1
+        return {tp: [record(self.polls, tp.partition)] for tp in sorted(active_partitions)}
+
+
+class Topic:
+    """One that an agent reads, as Faust's conductor sees it."""
+
+    key_type = value_type = bytes
+
+    def __init__(self, flow: FlowControlEvent) -> None:
+        self.queue: ThrowableQueue[Fetch] = ThrowableQueue(maxsize=4, flow_control=flow)
+        self.put = self.queue.put
+
+    async def decode(self, message: Fetch, propagate: bool = False) -> Fetch:
+        return message
+
+
+@pytest.mark.parametrize("count", [1, 2, 4, 7])
+def test_an_agent_that_is_behind_is_given_of_all_partitions_alike(count: int) -> None:
+    partitions = [TP("calls.segments", number) for number in range(count)]
+    taken: Counter[int] = Counter()
+
+    async def scene() -> None:
+        flow = FlowControlEvent()
+        flow.resume()
+        app = SimpleNamespace(
+            sensors=SimpleNamespace(on_topic_buffer_full=lambda tp: None),
+            producer=SimpleNamespace(buffer=SimpleNamespace(wait_until_ebb=lambda: asyncio.sleep(0))),
+            flow_control=flow,
+            in_recovery=False,
+            client_only=False,
+            consumer_generation_id=3,
+        )
+        app.consumer, topic = Endless(app, partitions), Topic(flow)
+        hand = {tp: ConductorCompiler().build(SimpleNamespace(app=app), tp, {topic}) for tp in partitions}
+
+        async def drained() -> None:
+            while True:
+                async for tp, fetch in app.consumer.getmany(1.0):
+                    await hand[tp](fetch)
+
+        draining = asyncio.create_task(drained())
+        while taken.total() < 20 * count and not draining.done():
+            await asyncio.sleep(0)
+            if topic.queue.full():
+                taken[topic.queue.get_nowait().partition] += 1
+        if draining.done():
+            await draining
+        draining.cancel()
+
+    asyncio.run(scene())
+    assert taken == dict.fromkeys(range(count), 20)
