@@ -38,12 +38,22 @@ class Consumer(aiokafka.Consumer):  # type: ignore[misc]
         fetched, active = await self._wait_next_records(timeout)
         if fetched:
             self.found_at = loop.time()
+        if fetched is not None and not self.should_stop and not self.flow_active:
+            await self._read_again()
+            return
         generation = self.app.consumer_generation_id
         for tp, records in (fetched or {}).items():
             if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
                 return
             if records and (active is None or tp in active):
                 yield tp, Fetch(tp, records, generation)
+
+    async def _read_again(self) -> None:
+        """What was fetched amid a rebalance comes again, as with Faust's."""
+        try:
+            await self.perform_seek()
+        except Exception as error:
+            self.log.warning("what was fetched amid a rebalance is not sought again: %r", error)
 
     def on_buffer_full(self, tp: TP) -> None:
         """A full queue is waited for, and that is all. Faust would leave the partition out until the queue is nearly empty: as

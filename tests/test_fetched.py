@@ -1,6 +1,7 @@
 """What is ours of Faust's transport, on a consumer whose broker is a list; the rest of it runs in tests/broker."""
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
@@ -68,6 +69,21 @@ def test_what_is_left_of_a_poll_is_given_up_when_the_group_has_moved_on() -> Non
     assert got(consumer, meanwhile=moved) == [(A, [4], 3)]
     consumer = Listed([{A: [record(4)], B: [record(0, 1)]}])
     assert got(consumer, meanwhile=lambda: setattr(consumer, "flow_active", False)) == [(A, [4], 3)]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_what_was_fetched_amid_a_rebalance_comes_again(broken: bool, caplog: pytest.LogCaptureFixture) -> None:
+    consumer, sought = Listed([{A: [record(4)]}]), []
+
+    async def perform_seek() -> None:
+        sought.append(True)
+        if broken:
+            raise ConnectionError("the broker is away")
+
+    consumer.flow_active, consumer.log, consumer.perform_seek = False, logging.getLogger(), perform_seek
+    assert got(consumer) == []
+    assert sought == [True]
+    assert ("the broker is away" in caplog.text) == broken
 
 
 def test_it_polls_at_its_pace_once_it_has_found_something() -> None:
