@@ -65,7 +65,7 @@ def test_every_message_is_scored_or_rejected(entries: Entries) -> None:
 def test_states_alerts_and_summaries_are_those_of_the_pure_pipeline(entries: Entries) -> None:
     for entry in entries:
         assert (entry["states_wrong"], entry["alerts_missing"], entry["alerts_extra"]) == (0, 0, 0), entry
-        assert entry["events"] > 50
+        assert entry["events"] > 20  # how many there are depends on how soon a broker is back
 
 
 def test_no_alert_is_repeated_where_there_are_transactions(entries: Entries) -> None:
