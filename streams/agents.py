@@ -135,7 +135,8 @@ class Scoring:
         self.settings, self.counts, self.skip, self.clock = context.settings, context.counts, context.skip, context.clock
         self.metrics, self.device = context.metrics, str(getattr(scorer, "device", "cpu"))
         self.source, self.sentiment, self.rejected = (context.topics[n] for n in ("segments", "sentiment", "rejected"))
-        self.publisher, self.behind, self.mask, self.tracer = publisher, behind, self.settings.mask, context.tracer
+        self.publisher, self.behind, self.tracer = publisher, behind, context.tracer
+        self.mask, self.policy = self.settings.mask, self.settings.policy
         self.engine = Engine(scorer, bound=3 * CAPACITY, cache=self.settings.cached_texts)  # a batch, the next, one given up
         self.model = Model(scorer.name, scorer.revision, scorer.precision)
         self.ahead: list[Begun] = []
@@ -193,7 +194,7 @@ class Scoring:
         return [*parts, self._begin(left)] if left else parts
 
     def _begin(self, events: Sequence[Event]) -> Begun:
-        reading = read([event for event in events if not self._skips(event)], self.settings.policy)
+        reading = read([event for event in events if not self._skips(event)], self.policy)
         results, now = asyncio.wrap_future(self.engine.submit(reading.texts)), self.clock()
         self.metrics.stages["consumed"].observe_all([now - event.timestamp / 1000 for event in events])
         return Begun(events, sum(map(_tokens, events)), reading, results, now)
