@@ -100,7 +100,7 @@ def _first(batch: Sequence[Record]) -> dict[str, object]:
 def _poison(error: PoisonError, batch: Iterable[Record]) -> dict[str, object]:
     """The record's place and, as it is of the batch, its trace."""
     place = (error.topic, error.partition, error.offset)
-    headers = next((m.headers or () for m in batch if (m.topic, m.partition, m.offset) == place), ())
+    headers = next((m.headers for m in batch if (m.topic, m.partition, m.offset) == place), ())
     return {"topic": error.topic, "partition": error.partition, "offset": error.offset, "trace_id": trace_id(headers)}
 
 
