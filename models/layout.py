@@ -3,15 +3,15 @@
 Everything about a batch is written into one buffer on the host (`stage`) and found again wherever it was copied to (`unstage`).
 """
 
-from collections.abc import Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 
 import torch
 from torch import Tensor
 
-Row = Mapping[str, Sequence[int]]
-"""One tokenized text: input_ids and perhaps token_type_ids, equally long. Every token is attended to."""
+from models.tokens import Row
 
 BLOCK = 32
 """Tokens under one mask, where rows are short enough: so few that what is masked out costs little beside the rest of a layer,
@@ -72,10 +72,18 @@ def stage(rows: Sequence[Row], *, blocks: bool = False, typed: bool = False, pin
     arranged, places, block = in_blocks(rows) if blocks else (list(rows), tuple(range(len(rows))), 0)
     lengths = tuple(len(row["input_ids"]) for row in arranged)
     names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
-    fields = [torch.tensor(list(chain.from_iterable(row[name] for row in arranged)), dtype=torch.int32) for name in names]
+    fields = [end_to_end(row[name] for row in arranged) for name in names]
     parts = [*layout(lengths), *fields]
     buffer = torch.empty(sum(map(len, parts)), dtype=torch.int32, pin_memory=pinned)
     return Staged(torch.cat(parts, out=buffer), lengths, places, block, typed)
+
+
+def end_to_end(rows: Iterable[Sequence[int]]) -> Tensor:
+    """What they hold: [tokens]."""
+    joined = array("i")
+    for row in rows:
+        joined.extend(row)
+    return torch.frombuffer(joined, dtype=torch.int32) if joined else torch.empty(0, dtype=torch.int32)
 
 
 def in_blocks(rows: Sequence[Row]) -> tuple[list[Row], tuple[int, ...], int]:

@@ -21,7 +21,8 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from models.arithmetic import Arithmetic, best
 from models.families import FAMILIES, Layer, Parts
 from models.families import unsupported as unsupported_family
-from models.layout import Batch, Row, blank, rounded, stage
+from models.layout import Batch, blank, rounded, stage
+from models.tokens import Row
 
 log = logging.getLogger("callpulse.packed")
 cuda: Any = torch.cuda  # its constructors have no types

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import DeviceError, ModelLoadError
-from models.layout import Row
 from models.packed import Packed, pack
+from models.tokens import Row, Tokens
 
 Batch = Mapping[str, Tensor]
-"""Padded rows: input_ids, attention_mask and what else the tokenizer makes, each [rows, tokens]."""
+"""Padded rows: input_ids, attention_mask and perhaps token_type_ids, each [rows, tokens]."""
 
 Compute = Callable[[Batch], Tensor]
 """A batch on the CPU -> logits [rows, classes]."""
@@ -55,17 +55,17 @@ def settled(runtime: str, device: str, precision: str) -> tuple[str, str]:
     return "cpu", precision
 
 
-def computing(runtime: str, model: Any, tokenizer: Any, limit: int) -> Compute | None:
+def computing(runtime: str, model: Any, tokens: Tokens) -> Compute | None:
     """What computes in place of the model; None for eager. It takes its time: it compiles or exports. Raises ModelLoadError."""
     if runtime == "eager":
         return None
 
-    typed = "token_type_ids" in tokenizer(["a"])  # then the rows of all texts have them
+    typed, limit = "token_type_ids" in tokens.rows(["a"])[0][0], tokens.limit  # then the rows of all texts have them
 
     def padded(rows: Sequence[Row]) -> Batch:
         if typed:
             rows = [{**row, "token_type_ids": [0] * len(row["input_ids"])} for row in rows]
-        batch: Batch = tokenizer.pad(list(rows), return_attention_mask=True, return_tensors="pt", verbose=False)
+        batch: Batch = tokens.padded(rows)
         return batch
 
     try:

@@ -26,6 +26,7 @@ from models.labels import map_labels
 from models.packed import Packed, Pending
 from models.runtimes import Compute, computing, packing, settled
 from models.sentiment import LABELS, Label, Sentiment, decide
+from models.tokens import Row, Tokens
 
 BUILT_IN = Path(__file__).parent / "default"
 """The checkpoint that ships with the package."""
@@ -37,16 +38,11 @@ log = logging.getLogger("callpulse.model")
 THREADS = threading.Lock()
 """Held while torch's number of threads, which is the process's as well, is another for a moment."""
 
-Row = dict[str, list[int]]
-"""One tokenized text: the tokenizer's fields (input_ids, attention_mask, …), each as long as the text."""
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Transformer:
     """A loaded checkpoint. `classes` says for each logit which label it counts towards.
 
-    `limit` is the most tokens that a text may have, special tokens among them; `budget` the most padded tokens in a
-    batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); `least`: see models.sentiment.decide.
+    `tokens` makes rows of texts; `budget` is the most padded tokens in a batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); `least`: see models.sentiment.decide.
     Where the model is `packed`, rows are scored without padding; else `compute` does, or the model itself. `precision` names
     the runtime as well, unless that is eager. `replicas`: see models.staged.
     """
@@ -54,10 +50,9 @@ class Transformer:
     name: str
     revision: str
     precision: str
-    tokenizer: Any
+    tokens: Tokens
     model: Any
     classes: tuple[Label, ...]
-    limit: int
     budget: int
     temperature: float = 1.0
     least: float = 0.0
@@ -92,23 +87,8 @@ class Transformer:
                 elsewhere.join()
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
-        """The texts as rows of at most `limit` tokens, and which of them had more. No row is empty."""
-        if not texts:
-            return [], []
-        rows = self._encode(texts, truncation=False)
-        truncated = [len(row["input_ids"]) > self.limit for row in rows]
-        for index in (index for index, cut in enumerate(truncated) if cut):
-            rows[index] = self._encode([texts[index]], truncation=True, max_length=self.limit)[0]
-        return rows, truncated
-
-    def _encode(self, texts: Sequence[str], **options: Any) -> list[Row]:
-        fields = self.tokenizer(list(texts), verbose=False, **options)
-        # A tokenizer without special tokens makes nothing of an empty text; a model needs a token to look at.
-        blank = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 1, "token_type_ids": 0}
-        return [
-            {name: list(ids) or [blank[name]] for name, ids in zip(fields, row, strict=True)}
-            for row in zip(*fields.values(), strict=True)
-        ]
+        """See models.tokens."""
+        return self.tokens.rows(texts)
 
     @staticmethod
     def length(row: Row) -> int:
@@ -120,7 +100,7 @@ class Transformer:
         """The logits [rows, classes], from one pass; on CUDA they may still be on their way."""
         if self.packed is not None:
             return self.packed.submit(rows)
-        batch = self.tokenizer.pad(list(rows), return_attention_mask=True, return_tensors="pt", verbose=False)
+        batch = self.tokens.padded(rows)
         if self.compute is not None:
             return self.compute(batch)
         logits: torch.Tensor = self.model(**batch.to(self.model.device)).logits
@@ -157,18 +137,18 @@ def load(
     folder, revision = locate(name)
     tokenizer, model = read(folder, PRECISIONS[precision])
     model, limit = model.to(target).eval(), position_limit(model, tokenizer)
+    tokens = Tokens(tokenizer, limit)
     seen = [str(model.config.id2label.get(index)) for index in range(model.config.num_labels)]
     return Transformer(
         name=folder.name if Path(name).expanduser().is_dir() else str(name),
         revision=revision,
         precision=precision if runtime == "eager" else f"{precision}-{runtime}",
-        tokenizer=tokenizer,
+        tokens=tokens,
         model=model,
         classes=map_labels(seen, labels),
-        limit=limit,
         budget=budget,
         packed=packing(model, limit, budget) if packed and runtime == "eager" else None,
-        compute=computing(runtime, model, tokenizer, limit),
+        compute=computing(runtime, model, tokens),
         # compiled, a batch is computed by all threads: in others than it was compiled in, it would be compiled anew
         replicas=1 if target.type == "cuda" or runtime == "compile" else threads or torch.get_num_threads(),
         **calibration(folder, model),

@@ -145,8 +145,9 @@ def test_a_few_texts_wait_for_the_pass_under_way_and_many_do_not() -> None:
         scorer.gate.set()
         assert all(len(answers(future)) == 1 for future in (first, *few))
         assert len(answers(many)) == LEAST
-    assert scorer.batches[0] == ["awful"]
-    assert min(map(len, scorer.batches[1:])) > 1
+    shortest, *others = sorted(scorer.batches, key=len)  # whichever thread came first through the gate
+    assert shortest == ["awful"]
+    assert min(map(len, others)) > 1
 
 
 def test_memory_that_runs_out_halves_the_budget_for_good_and_is_said(caplog: pytest.LogCaptureFixture) -> None:

@@ -17,7 +17,8 @@ from torch.nn.attention import varlen as kernels
 
 from models import arithmetic, layout, packed
 from models.families import FAMILIES, Projection
-from models.layout import BLOCK, Row
+from models.layout import BLOCK
+from models.tokens import Row
 from models.transformer import BUILT_IN
 
 WORDS, PADDING, LONGEST = 19, 1, 300
@@ -193,7 +194,7 @@ def test_the_checkpoint_that_ships_scores_packed_as_padded() -> None:
     scorer = load(BUILT_IN)
     long = "nobody came and i waited all day " * 30
     rows, _ = scorer.tokenize(["환불이 아직도 안 들어왔어요", "ok", "", "thank you so much", long])
-    batch = scorer.tokenizer.pad(rows, return_attention_mask=True, return_tensors="pt", verbose=False)
+    batch = scorer.tokens.padded(rows)
     made = packed.pack(scorer.model)
     assert made is not None
     with torch.inference_mode():

@@ -144,7 +144,7 @@ def test_a_model_that_cannot_be_taken_apart_after_all_is_padded(
 ) -> None:
     scorer = transformer.load(save_classifier(tmp_path), "cpu", packed=False)
     monkeypatch.setattr(scorer.model.bert.encoder.layer[0].output.dense, "bias", None)
-    assert runtimes.packing(scorer.model, scorer.limit, scorer.budget) is None
+    assert runtimes.packing(scorer.model, scorer.tokens.limit, scorer.budget) is None
     assert "cannot be packed: AttributeError: " in caplog.text
 
 

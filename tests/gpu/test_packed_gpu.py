@@ -11,7 +11,8 @@ from torch import Tensor
 import models
 from models import packed
 from models.examples import read_examples
-from models.transformer import BUILT_IN, Row, Transformer
+from models.tokens import Row
+from models.transformer import BUILT_IN, Transformer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -30,7 +31,7 @@ def scorer() -> Transformer:
 def model(scorer: Transformer) -> packed.Packed:
     made = scorer.packed
     assert made is not None, packed.unsupported(scorer.model)
-    made.warm_up(tokens=8192, longest=scorer.limit)
+    made.warm_up(tokens=8192, longest=scorer.tokens.limit)
     return made
 
 

@@ -1,0 +1,110 @@
+from collections.abc import Callable
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import transformers
+from checkpoints import FastTokenizer, save_tokenizer
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import models as kinds
+
+from models.tokens import Tokens
+from models.transformer import BUILT_IN
+
+SAID = ["thank you so much", "nobody came and I waited all day!", "환불이 아직도 안 들어왔어요", "it's <pad> BROKEN", "café, naïve"] * 3
+MARKS = ["<s>", "</s>", "<pad>", "<unk>"]
+
+
+def trained(kind: Any, trainer: Any, before: Any, normalizer: Any = None, frame: str = "<s> $A </s>") -> Any:
+    tokenizer = Tokenizer(kind)
+    tokenizer.pre_tokenizer = before
+    if normalizer is not None:
+        tokenizer.normalizer = normalizer
+    tokenizer.train_from_iterator(SAID, trainer)
+    marks = [(mark, tokenizer.token_to_id(mark)) for mark in MARKS[:2]]
+    tokenizer.post_processor = processors.TemplateProcessing(single=frame, special_tokens=marks)
+    return FastTokenizer(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
+
+
+def word_piece(frame: str = "<s> $A </s>") -> Any:
+    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=MARKS, show_progress=False)
+    kind = kinds.WordPiece(unk_token="<unk>")
+    return trained(kind, trainer, pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer(lowercase=True), frame)
+
+
+def byte_pairs() -> Any:
+    trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=MARKS, show_progress=False)
+    made = trained(kinds.BPE(), trainer, pre_tokenizers.ByteLevel(add_prefix_space=False))
+    made.backend_tokenizer.decoder = decoders.ByteLevel()
+    return made
+
+
+def built_in() -> Any:
+    return transformers.AutoTokenizer.from_pretrained(BUILT_IN)
+
+
+KINDS: dict[str, Callable[[], Any]] = {"unigram": built_in, "word pieces": word_piece, "byte pairs": byte_pairs}
+LIMIT = 9
+
+
+@cache
+def tokens(kind: str) -> tuple[Tokens, Any]:
+    """Its rows, and a tokenizer of transformers of its own to compare them with."""
+    made = KINDS[kind]()
+    return Tokens(deepcopy(made), LIMIT), made
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@given(texts=st.lists(st.text() | st.sampled_from(SAID), max_size=4))
+def test_rows_are_what_transformers_makes_of_the_texts(kind: str, texts: list[str]) -> None:
+    ours, theirs = tokens(kind)
+    assert ours.backend is not None
+    rows, truncated = ours.rows(texts)
+    for text, row, cut in zip(texts, rows, truncated, strict=True):
+        whole, most = theirs(text)["input_ids"], theirs(text, truncation=True, max_length=LIMIT)["input_ids"]
+        assert (list(row["input_ids"]), cut) == (most, len(whole) > LIMIT)
+    assert (len(rows), len(truncated)) == (len(texts), len(texts))
+
+
+def test_a_long_text_leaves_the_next_ones_whole() -> None:
+    ours, _ = tokens("unigram")
+    for _ in range(2):
+        assert ours.rows(["waited " * 50, "ok"])[1] == [True, False]
+
+
+def test_what_tokenizer_json_says_of_truncation_and_padding_is_not_done(tmp_path: Path) -> None:
+    save_tokenizer(tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path)
+    tokenizer.backend_tokenizer.enable_truncation(3)
+    tokenizer.backend_tokenizer.enable_padding(length=30)
+    rows, _ = Tokens(tokenizer, 16).rows(["thank you that was perfect", "awful"])
+    assert [len(row["input_ids"]) for row in rows] == [7, 3]
+
+
+def test_token_types_are_kept_where_they_say_something() -> None:
+    made = word_piece("<s>:2 $A:0 </s>:0")
+    made.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    ours = Tokens(made, LIMIT)
+    rows, truncated = ours.rows(["thank you", "waited " * 50])
+    assert ours.backend is None
+    assert [(row["token_type_ids"][0], set(row["token_type_ids"][1:])) for row in rows] == [(2, {0}), (2, {0})]
+    assert truncated == [False, True]
+
+
+def test_token_types_that_say_nothing_are_left_out_of_long_texts_too() -> None:
+    made = word_piece()
+    made.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    rows, truncated = Tokens(made, LIMIT).rows(["thank you", "waited " * 50])
+    assert truncated == [False, True]
+    assert [set(row) for row in rows] == [{"input_ids"}, {"input_ids"}]
+
+
+def test_a_batch_is_padded_and_masked() -> None:
+    ours, _ = tokens("word pieces")
+    batch = ours.padded([{"input_ids": [5, 6, 7]}, {"input_ids": [5]}])
+    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert batch["input_ids"].tolist() == [[5, 6, 7], [5, 2, 2]]
