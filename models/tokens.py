@@ -56,9 +56,7 @@ class Tokens:
 
     def _encode(self, texts: Sequence[str], **options: Any) -> list[Row]:
         typed = None if self.backend is None else False  # None: as its models want
-        fields = self.tokenizer(
-            list(texts), return_attention_mask=False, return_token_type_ids=typed, verbose=False, **options
-        )
+        fields = self.tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=typed, verbose=False, **options)
         # A tokenizer without special tokens makes nothing of an empty text; a model needs a token to look at.
         blank = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": 0}
         return [

@@ -38,13 +38,15 @@ log = logging.getLogger("callpulse.model")
 THREADS = threading.Lock()
 """Held while torch's number of threads, which is the process's as well, is another for a moment."""
 
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Transformer:
     """A loaded checkpoint. `classes` says for each logit which label it counts towards.
 
-    `tokens` makes rows of texts; `budget` is the most padded tokens in a batch. `temperature` divides the logits (Guo et al. 2017, arXiv:1706.04599); `least`: see models.sentiment.decide.
-    Where the model is `packed`, rows are scored without padding; else `compute` does, or the model itself. `precision` names
-    the runtime as well, unless that is eager. `replicas`: see models.staged.
+    `tokens` makes rows of texts; `budget` is the most padded tokens in a batch. `temperature` divides the logits (Guo et al.
+    2017, arXiv:1706.04599); `least`: see models.sentiment.decide. Where the model is `packed`, rows are scored without padding;
+    else `compute` does, or the model itself. `precision` names the runtime as well, unless that is eager. `replicas`: see
+    models.staged.
     """
 
     name: str

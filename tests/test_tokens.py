@@ -15,7 +15,7 @@ from tokenizers import models as kinds
 from models.tokens import Tokens
 from models.transformer import BUILT_IN
 
-SAID = ["thank you so much", "nobody came and I waited all day!", "환불이 아직도 안 들어왔어요", "it's <pad> BROKEN", "café, naïve"] * 3
+SAID = ["thank you so much", "nobody came and I waited all day!", "환불이 아직도 안 들어왔어요", "it's <pad> BROKEN", "café"]
 MARKS = ["<s>", "</s>", "<pad>", "<unk>"]
 
 
@@ -24,7 +24,7 @@ def trained(kind: Any, trainer: Any, before: Any, normalizer: Any = None, frame:
     tokenizer.pre_tokenizer = before
     if normalizer is not None:
         tokenizer.normalizer = normalizer
-    tokenizer.train_from_iterator(SAID, trainer)
+    tokenizer.train_from_iterator(SAID * 3, trainer)
     marks = [(mark, tokenizer.token_to_id(mark)) for mark in MARKS[:2]]
     tokenizer.post_processor = processors.TemplateProcessing(single=frame, special_tokens=marks)
     return FastTokenizer(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
