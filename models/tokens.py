@@ -17,7 +17,7 @@ PROBES = ("", "a", "Not <pad> [SEP] AGAIN?\n  안녕하세요 …")
 def direct(tokenizer: Any) -> Any | None:
     """What of the library `tokenizers` makes the same ids as this tokenizer of transformers; None where nothing does, or where
     the ids are not all there is."""
-    backend = getattr(tokenizer, "backend_tokenizer", None)
+    backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "encode_batch_fast"):
         return None
     expected = tokenizer(list(PROBES), verbose=False)  # it leaves the backend without truncation and padding
