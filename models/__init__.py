@@ -35,20 +35,20 @@ def load(
     device: str = "auto",
     *,
     labels: Sequence[str] | None = None,
-    budget: int = 2048,
+    budget: int | None = None,
     threads: int | None = None,
     precision: str = "auto",
     runtime: str = "eager",
 ) -> Scorer:
     """A scorer from a checkpoint: "default" (ships with the package), a local folder, or a Hugging Face model's name.
 
-    Any sequence-classification checkpoint will do whose labels mean negative and positive, with or without neutral, or
-    1 to 5 stars; `labels` names the classes in the order of their ids where the checkpoint does not. `device` is "auto"
-    (CUDA where there is one), "cpu", "cuda" or "cuda:N". `precision` is "fp32", "bf16", or "auto", which is bf16
-    on CUDA and where the processor has instructions for it, else fp32. `runtime` is "eager" or, on the CPU, "compile"
-    (torch.compile: it takes a C++ compiler, and its time) or "onnx" (ONNX Runtime, fp32 only: extra `onnx`); the scorer's
-    `precision` then names it, as in "fp32-onnx". `budget` is the most padded tokens in a batch;
-    `threads` sets the CPU threads of torch for the whole process. "lexicon" is a fake that counts words and needs no
+    Any sequence-classification checkpoint will do whose labels mean negative and positive, with or without neutral, or 1 to
+    5 stars; `labels` names the classes in the order of their ids where the checkpoint does not. `device` is "auto" (CUDA
+    where there is one), "cpu", "cuda" or "cuda:N". `precision` is "fp32", "bf16", or "auto", which is bf16 on CUDA and
+    where the processor has instructions for it, else fp32. `runtime` is "eager" or, on the CPU, "compile" (torch.compile:
+    it takes a C++ compiler, and its time) or "onnx" (ONNX Runtime, fp32 only: extra `onnx`); the scorer's `precision` then
+    names it, as in "fp32-onnx". `budget` is the most padded tokens in a batch: without it 2,048 on the CPU and 32,768 on
+    CUDA; `threads` sets the CPU threads of torch for the whole process. "lexicon" is a fake that counts words and needs no
     torch; the options mean nothing to it, but it has no precision and no runtime to choose.
 
     Raises ModelLoadError, LabelMappingError or DeviceError.

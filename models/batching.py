@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
+BUDGETS = {"cpu": 2048, "cuda": 32768}
+"""Padded tokens a batch by default, by the kind of device: with more a token takes hardly less time there."""
+
 
 def plan(lengths: Sequence[int], budget: int, max_rows: int | None = None) -> list[list[int]]:
     """Groups texts of similar length so that no batch holds more than `budget` padded tokens.
@@ -10,7 +13,7 @@ def plan(lengths: Sequence[int], budget: int, max_rows: int | None = None) -> li
     costs rows x its longest text; a text that is over the budget by itself gets a batch of its own. `max_rows` bounds the rows.
     """
     batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
         full = (
             not batches
             or (len(batches[-1]) + 1) * lengths[batches[-1][0]] > budget

@@ -28,7 +28,8 @@ BOUND = 8192
 class Figures:
     """Since the engine's start: forward passes, texts and their tokens in them (without padding), texts that failed, texts
     that the cache knew; and how many wait now. `forward_s`: seconds in forward passes, added up over the threads in them;
-    `busy_s`: seconds in which a pass was launched and not decoded, which is how long a device computes behind the threads."""
+    `busy_s`: seconds in which a pass was launched and its logits not there, which is how long a device computes behind the
+    threads."""
 
     batches: int = 0
     texts: int = 0
@@ -68,6 +69,11 @@ class Engine:
     @property
     def precision(self) -> str:
         return self.scorer.precision
+
+    @property
+    def budget(self) -> int:
+        """The most padded tokens in a batch, now: less than the scorer's where the device had no memory for them."""
+        return self._waiting.budget
 
     @property
     def figures(self) -> Figures:

@@ -53,7 +53,7 @@ class Checkpoint:
     name: str = "default"
     device: str = "auto"
     labels: Sequence[str] | None = None
-    budget: int = 2048
+    budget: int | None = None
     threads: int | None = None
     precision: str = "auto"
     runtime: str = "eager"

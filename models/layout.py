@@ -4,7 +4,7 @@ Everything about a batch is written into one buffer on the host (`stage`) and fo
 """
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
@@ -21,69 +21,88 @@ OPEN = 8  # blocks that a row is tried in before a new one is begun
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Batch:
-    """Rows end to end, on the device that computes; the tensors are of int32."""
+    """Rows end to end, on the device that computes; the tensors are of int32. There may be rows without tokens at the end, and
+    behind them tokens that are in no row."""
 
-    lengths: tuple[int, ...]
-    """Tokens a row, known to the host."""
+    longest: int
+    """Tokens of the longest row, known to the host, or more."""
     block: int
     """Tokens a block, where rows are in blocks; else 0."""
     cu_seqlens: Tensor
     """Where each row begins, and where the last one ends: [rows + 1]."""
-    positions: Tensor
-    """0, 1, … within each row: [tokens]."""
     input_ids: Tensor
     token_type_ids: Tensor | None
 
+    @property
+    def places(self) -> Tensor:
+        """0, 1, …: [tokens]."""
+        return torch.arange(len(self.input_ids), device=self.input_ids.device, dtype=torch.int32)
 
-def layout(lengths: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """cu_seqlens [rows + 1] and positions [tokens] (see Batch) of rows of these many tokens.
+    @property
+    def owners(self) -> Tensor:
+        """The number of each token's row, and of rows for a token that is in none: [tokens]."""
+        return torch.bucketize(self.places, self.cu_seqlens[1:], right=True, out_int32=True)
 
-    Raises ValueError for a row without tokens: it has no first token to be judged by.
-    """
-    if min(lengths, default=1) < 1:
-        raise ValueError("a row without tokens cannot be packed")
-    cu_seqlens = torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
-    starts = cu_seqlens[:-1].repeat_interleave(torch.tensor(lengths, dtype=torch.int64))
-    return cu_seqlens, torch.arange(len(starts), dtype=torch.int32) - starts
+    @property
+    def positions(self) -> Tensor:
+        """0, 1, … within each row, some position for a token that is in none: [tokens]."""
+        return (self.places - self.cu_seqlens.index_select(0, self.owners)).clamp(max=self.longest - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """For how many rows and tokens there is room, and how long a row may be."""
+
+    rows: int
+    tokens: int
+    longest: int
+
+    def holds(self, other: "Room") -> bool:
+        return self.rows >= other.rows and self.tokens >= other.tokens and self.longest >= other.longest
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Staged:
-    """All about a batch in one int32 buffer on the host, so that one copy takes it over: cu_seqlens, positions, input ids and,
-    where it is `typed`, token types. `places` says which of its rows are the ones that were asked for, in their order."""
+    """All about a batch in one int32 buffer on the host, so that one copy takes it over: cu_seqlens, input ids and, where it is
+    `typed`, token types, as far as there is `room`. `places` says which of its rows are the ones that were asked for, in
+    their order."""
 
     buffer: Tensor
-    lengths: tuple[int, ...]
+    room: Room
     places: tuple[int, ...]
     block: int
     typed: bool
 
     def unstage(self, buffer: Tensor) -> Batch:
         """Views into the buffer, or into its copy on another device."""
-        tokens = sum(self.lengths)
-        sizes = [len(self.lengths) + 1, tokens, tokens, *([tokens] if self.typed else [])]
+        sizes = [self.room.rows + 1, *[self.room.tokens] * (1 + self.typed)]
         pieces: tuple[Tensor, ...] = torch.split(buffer, sizes)
-        cu_seqlens, positions, input_ids, *types = pieces
-        return Batch(self.lengths, self.block, cu_seqlens, positions, input_ids, types[0] if types else None)
+        cu_seqlens, input_ids, *types = pieces
+        return Batch(self.room.longest, self.block, cu_seqlens, input_ids, types[0] if types else None)
 
 
-def stage(rows: Sequence[Row], *, blocks: bool = False, typed: bool = False, pinned: bool = False) -> Staged:
-    """The rows as they are or, with `blocks`, as `in_blocks` arranges them."""
-    arranged, places, block = in_blocks(rows) if blocks else (list(rows), tuple(range(len(rows))), 0)
-    lengths = tuple(len(row["input_ids"]) for row in arranged)
-    names = ("input_ids", "token_type_ids") if typed else ("input_ids",)
-    fields = [end_to_end(row[name] for row in arranged) for name in names]
-    parts = [*layout(lengths), *fields]
-    buffer = torch.empty(sum(map(len, parts)), dtype=torch.int32, pin_memory=pinned)
-    return Staged(torch.cat(parts, out=buffer), lengths, places, block, typed)
+def stage(rows: Sequence[Row], *, blocks: bool = False, typed: bool = False, room: Room | None = None) -> Staged:
+    """The rows as they are or, with `blocks`, as `in_blocks` arranges them; in as much `room` as they need, or in that.
+
+    Raises ValueError for a row without tokens: it has no first token to be judged by. There is no torch in most of this: each
+    of its calls lets another thread have the interpreter.
+    """
+    arranged, places, block = in_blocks(rows) if blocks else (rows, tuple(range(len(rows))), 0)
+    lengths, taken = [len(row["input_ids"]) for row in arranged], needed(arranged)
+    if 0 in lengths:
+        raise ValueError("a row without tokens cannot be packed")
+    room = room or taken
+    numbers = [*accumulate(lengths, initial=0), *[taken.tokens] * (room.rows - taken.rows)]
+    for name in ("input_ids", "token_type_ids") if typed else ("input_ids",):
+        for row in arranged:
+            numbers += row[name]
+        numbers += [0] * (room.tokens - taken.tokens)
+    return Staged(torch.frombuffer(array("i", numbers), dtype=torch.int32), room, places, block, typed)
 
 
-def end_to_end(rows: Iterable[Sequence[int]]) -> Tensor:
-    """What they hold: [tokens]."""
-    joined = array("i")
-    for row in rows:
-        joined.extend(row)
-    return torch.frombuffer(joined, dtype=torch.int32) if joined else torch.empty(0, dtype=torch.int32)
+def needed(rows: Sequence[Row]) -> Room:
+    lengths = [len(row["input_ids"]) for row in rows]
+    return Room(len(lengths), sum(lengths), max(lengths, default=0))
 
 
 def in_blocks(rows: Sequence[Row]) -> tuple[list[Row], tuple[int, ...], int]:

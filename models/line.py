@@ -10,6 +10,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Callable, Sequence, Sized
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from models.attempts import attempt, halves
@@ -51,14 +52,14 @@ class Line:
         self.over = 0
         self.batches = self.texts = self.tokens = 0
         self.batch_texts, self.batch_tokens = Histogram(TEXTS), Histogram(TOKENS)
-        self.forward_s = self.busy_s = self.decoded_at = 0.0
+        self.forward_s = self.busy_s = self.arrived_at = 0.0
         self.launched: deque[tuple[Sequence[Text], Any, float]] = deque()
         self.computing = 0  # in a forward pass
-        self.under_way = 0  # launched and not decoded
-        self.forwarding = stages.replicas  # threads in that stage
+        self.under_way = 0  # launched and not there
+        self.tokenizing, self.forwarding = stages.tokenizers, stages.replicas  # threads in these stages
         self.said: set[str] = set()
-        forwards = [("forward", self._forwarding)] * stages.replicas
-        runs = [("tokenize", self._tokenizing), *forwards, ("decode", self._decoding)]
+        first, second = [("tokenize", self._tokenizing)] * self.tokenizing, [("forward", self._forwarding)] * self.forwarding
+        runs = [*first, *second, ("decode", self._decoding)]
         self.threads = [threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True) for name, run in runs]
 
     def start(self) -> None:
@@ -89,7 +90,9 @@ class Line:
                 self.waiting.make_ready([text for text in texts if text.length])
                 self.changed.notify_all()
         with self.changed:
-            self.end(TOKENIZED)
+            self.tokenizing -= 1
+            if not self.tokenizing:
+                self.end(TOKENIZED)
 
     def _forwarding(self) -> None:
         waiting = self.waiting
@@ -111,16 +114,18 @@ class Line:
     def _decoding(self) -> None:
         while launched := self._next(lambda: self.launched, FORWARDED, self.launched.popleft):
             texts, logits, launched_at = launched
+            with suppress(Exception):  # decoding raises it again, and answers for it
+                self.stages.wait(logits)
+            with self.changed:
+                now = self.clock()
+                self.busy_s += now - max(launched_at, self.arrived_at)
+                self.arrived_at = now
+                self.under_way -= 1
+                self.changed.notify_all()
             rows = list(enumerate(texts))
             for part, outcome in attempt(rows, lambda part, logits=logits: self._decode(part, logits), self._halves):  # type: ignore[misc]
                 results = [outcome] * len(part) if isinstance(outcome, Failure) else outcome
                 self.answer([text for _, text in part], results)
-            with self.changed:
-                now = self.clock()
-                self.busy_s += now - max(launched_at, self.decoded_at)
-                self.decoded_at = now
-                self.under_way -= 1
-                self.changed.notify_all()
 
     def _taken(self) -> Sequence[Text]:
         batch = self.waiting.next_batch()

@@ -1,6 +1,7 @@
 """Many short texts in one pass without padding: the rows of a batch lie end to end, and attention stays within each row.
 
     rows -> stage (one buffer) -> copy in -> embed -> layers -> head of each row's first token -> copy out -> Pending.wait
+                                            (on CUDA one graph: models.graphs)
 
 A padded batch of call turns is mostly padding, or has to be sorted by length; a packed one computes what it was given, no
 more. On CUDA attention is that of torch.nn.attention.varlen; on the CPU rows lie in blocks of one size, with a little padding,
@@ -21,11 +22,11 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 from models.arithmetic import Arithmetic, best
 from models.families import FAMILIES, Layer, Parts
 from models.families import unsupported as unsupported_family
+from models.graphs import Cuda
 from models.layout import Batch, blank, rounded, stage
 from models.tokens import Row
 
 log = logging.getLogger("callpulse.packed")
-cuda: Any = torch.cuda  # its constructors have no types
 
 Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Queries, keys and values, each [tokens, heads, head size] -> what each token makes of its own row, of the same shape."""
@@ -51,19 +52,11 @@ class Pending:
         return self.logits
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Streams:
-    """A stream for copies in and one for copies out: a batch comes in while one computes and another leaves."""
-
-    inward: torch.cuda.Stream
-    outward: torch.cuda.Stream
-
-
 def varlen(batch: Batch) -> Attend:
     """Attention by torch's kernel for variable lengths: CUDA, bf16 or fp16."""
     from torch.nn.attention.varlen import varlen_attn  # here: the oldest torch that we run on lacks it
 
-    bounds, longest = batch.cu_seqlens, max(batch.lengths)
+    bounds, longest = batch.cu_seqlens, batch.longest
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         return cast(Tensor, varlen_attn(query, key, value, bounds, bounds, longest, longest))
@@ -74,9 +67,7 @@ def varlen(batch: Batch) -> Attend:
 def masked(batch: Batch) -> Attend:
     """The same on any device for rows in blocks, under a mask that lets a token see its own row alone. What
     lies behind the blocks is padding."""
-    tokens = len(batch.positions)
-    places = torch.arange(tokens, device=batch.cu_seqlens.device, dtype=torch.int32)
-    owners = torch.bucketize(places, batch.cu_seqlens[1:], right=True).view(-1, 1, 1, batch.block)  # the row of each token
+    tokens, owners = len(batch.input_ids), batch.owners.view(-1, 1, 1, batch.block)
     mask = owners == owners.transpose(2, 3)  # [blocks, 1, block, block]
 
     def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -108,36 +99,39 @@ class Packed:
     device: torch.device
     attention: Callable[[Batch], Attend]
     arithmetic: Arithmetic
-    streams: Streams | None = None
+    cuda: Cuda | None = None
 
     @torch.inference_mode()
     def submit(self, rows: Sequence[Row]) -> Pending:
         """Starts a forward pass; the host goes on at once on CUDA. No row may be empty or longer than the model's positions.
+        Any thread may call it; one batch is computed after the other.
 
-        It computes on the calling thread's current stream, so batches from several streams overlap. Raises ValueError for an
-        empty row and torch.OutOfMemoryError; what fails on the device later is raised by `wait` of this batch or a later one.
+        Raises ValueError for an empty row and torch.OutOfMemoryError; what fails on the device later is raised by `wait` of
+        this batch or a later one.
         """
         if not rows:
             return Pending(torch.empty(0, self.parts.classes))
         typed = "token_type_ids" in rows[0] and hasattr(self.parts.embeddings, "token_type_embeddings")
-        staged = stage(rows, blocks=self.attention is masked, typed=typed, pinned=self.streams is not None)
-        logits = self.forward(staged.unstage(self._enter(staged.buffer)))
-        return self._leave(logits[list(staged.places)] if staged.block else logits)
+        if self.cuda is not None:
+            return Pending(*self.cuda.run(self.forward, rows, typed))
+        staged = stage(rows, blocks=self.attention is masked, typed=typed)
+        logits = self.forward(staged.unstage(staged.buffer.to(self.device)))
+        return Pending((logits[list(staged.places)] if staged.block else logits).float().cpu())
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Tensor:
         """Logits [rows, classes], on the device and in the precision of the weights."""
-        attend, firsts, hidden = self.attention(batch), batch.cu_seqlens[:-1], self._embed(batch)
-        if (
-            batch.block
-        ):  # oneDNN compiles a product for each number of tokens, in a millisecond, and keeps it, a megabyte: so few
+        attend, hidden = self.attention(batch), self._embed(batch)
+        firsts = batch.cu_seqlens[:-1].clamp(max=len(hidden) - 1)  # a row without tokens may begin where all of them end
+        rows = len(firsts)
+        if batch.block:  # oneDNN compiles a product for each number of tokens, and keeps it, a megabyte: so few
             firsts = pad(firsts, (0, rounded(len(firsts)) - len(firsts)))
             hidden = pad(hidden, (0, 0, 0, rounded(len(hidden)) - len(hidden)))
         *layers, last = self.parts.layers
         for layer in layers:
             hidden = self._rest(layer, self._mix(layer, hidden, attend), hidden)
         mixed = self._mix(last, hidden, attend).index_select(0, firsts)  # nobody reads the other tokens from here on
-        return self.parts.head(self._rest(last, mixed, hidden.index_select(0, firsts)))[: len(batch.lengths)]
+        return self.parts.head(self._rest(last, mixed, hidden.index_select(0, firsts)))[:rows]
 
     def _mix(self, layer: Layer, hidden: Tensor, attend: Attend) -> Tensor:
         """What attention makes of hidden states [tokens, hidden], of the same shape."""
@@ -154,6 +148,8 @@ class Packed:
         """Loads the kernels and takes the memory that batches of up to `tokens` tokens need; a row has at most `longest`."""
         for length in sorted({1, min(32, longest), longest}):
             self.submit([blank(length)] * max(1, tokens // length)).wait()
+        if self.cuda is not None:
+            self.cuda.record(self.forward, tokens, longest)
 
     def _embed(self, batch: Batch) -> Tensor:
         embeddings, positions = self.parts.embeddings, batch.positions
@@ -165,29 +161,6 @@ class Packed:
         elif hasattr(embeddings, "token_type_embeddings"):
             hidden = hidden + embeddings.token_type_embeddings.weight[0]
         return embeddings.LayerNorm(hidden + embeddings.position_embeddings(positions))  # type: ignore[no-any-return]
-
-    def _enter(self, buffer: Tensor) -> Tensor:
-        if self.streams is None:
-            return buffer.to(self.device)
-        here = torch.cuda.current_stream(self.device)
-        with torch.cuda.stream(self.streams.inward):
-            moved = buffer.to(self.device, non_blocking=True)  # torch keeps a pinned buffer until its copy is done
-        here.wait_stream(self.streams.inward)
-        moved.record_stream(here)
-        return moved
-
-    def _leave(self, logits: Tensor) -> Pending:
-        if self.streams is None:
-            return Pending(logits.float().cpu())
-        landed = torch.empty(logits.shape, pin_memory=True)
-        outward, logits = self.streams.outward, logits.float()
-        outward.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.cuda.stream(outward):
-            landed.copy_(logits, non_blocking=True)
-            done = cuda.Event(blocking=True)  # whoever waits for it sleeps, and does not spin
-            done.record(outward)
-        logits.record_stream(outward)
-        return Pending(landed, done)
 
 
 def unsupported(model: Any) -> str | None:
@@ -219,4 +192,4 @@ def pack(model: Any) -> Packed | None:
         parts = replace(parts, layers=tuple(layer.prepared(arithmetic.prepared) for layer in parts.layers))
     if device.type != "cuda":
         return Packed(parts, device, masked, arithmetic)
-    return Packed(parts, device, varlen, arithmetic, Streams(cuda.Stream(device), cuda.Stream(device)))
+    return Packed(parts, device, varlen, arithmetic, Cuda(device))

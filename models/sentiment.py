@@ -3,8 +3,7 @@
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 Label = Literal["negative", "neutral", "positive"]
 
@@ -12,8 +11,7 @@ LABELS: tuple[Label, ...] = ("negative", "neutral", "positive")
 """The order of the three probabilities wherever they stand in a row."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sentiment:
+class Sentiment(NamedTuple):
     """The sentiment of one text.
 
     `score` = P(positive) - P(negative), in [-1, 1]; `label` is the most probable of the three, but neutral where the evidence
@@ -29,6 +27,9 @@ class Sentiment:
     truncated: bool = False
 
 
+PLAIN = tuple(range(len(LABELS)))
+
+
 def decide(probabilities: Sequence[float], truncated: bool = False, least: float = 0.0) -> Sentiment:
     """The sentiment that the probabilities of LABELS amount to: the most probable label, or neutral where that has less than
     the share `least` of what it and neutral have together."""
@@ -36,6 +37,19 @@ def decide(probabilities: Sequence[float], truncated: bool = False, least: float
     most = max(probabilities)
     label = LABELS[probabilities.index(most)] if most >= least * (most + neutral) else "neutral"
     return Sentiment(label, positive - negative, negative, neutral, positive, truncated)
+
+
+def shares(logits: Sequence[float], classes: Sequence[int], temperature: float = 1.0) -> list[float]:
+    """The probabilities of LABELS: softmax over the logits, added up by what each class counts towards, an index into LABELS.
+    NaN where a logit is not finite."""
+    most = max(logits)
+    weights = [math.exp((logit - most) / temperature) for logit in logits]
+    total, found = sum(weights), [0.0] * len(LABELS)
+    if classes == PLAIN:
+        return [weight / total for weight in weights]
+    for label, weight in zip(classes, weights, strict=True):
+        found[label] += weight / total
+    return [min(share, 1.0) for share in found]
 
 
 class Scorer(Protocol):

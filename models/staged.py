@@ -19,8 +19,8 @@ Result = Sentiment | Failure
 
 
 class Staged(Protocol):
-    """A scorer in three stages: `score` is `decode` of `forward` of `tokenize`. Tokenizing and decoding are not called from two
-    threads at once, but while other stages are under way. What a stage raises for a batch says nothing about any one text."""
+    """A scorer in three stages: `score` is `decode` of `forward` of `tokenize`. Decoding is not called from two threads at
+    once, but while other stages are under way. What a stage raises for a batch says nothing about any one text."""
 
     @property
     def name(self) -> str: ...
@@ -39,6 +39,10 @@ class Staged(Protocol):
     def replicas(self) -> int:
         """How many threads may be in `forward` at once, each with a batch of its own."""
 
+    @property
+    def tokenizers(self) -> int:
+        """How many threads may be in `tokenize` at once."""
+
     def begin(self) -> None:
         """Called once on each thread that will call `forward`."""
 
@@ -55,6 +59,9 @@ class Staged(Protocol):
     def forward(self, rows: Sequence[Any]) -> Any:
         """The rows' logits: sliced, they are those of some rows. A device may still be computing them."""
 
+    def wait(self, logits: Any) -> object:
+        """Until the device has computed them. What it raises, decoding raises as well."""
+
     def decode(self, logits: Any, truncated: Sequence[bool]) -> list[Sentiment]:
         """A sentiment a row, once the logits are there."""
 
@@ -69,6 +76,7 @@ class Whole:
     scorer: Scorer
     budget: int = 2048
     replicas: int = 1
+    tokenizers: int = 1
     exhausted: tuple[type[Exception], ...] = ()
 
     @property
@@ -95,9 +103,12 @@ class Whole:
     def forward(self, rows: Sequence[str]) -> list[Sentiment]:
         return self.scorer.score(rows)
 
+    def wait(self, logits: list[Sentiment]) -> None:
+        """They are there."""
+
     def decode(self, logits: list[Sentiment], truncated: Sequence[bool]) -> list[Sentiment]:  # noqa: ARG002 (they say so)
         return logits
 
 
 def has_stages(scorer: object) -> TypeGuard[Staged]:
-    return all(callable(getattr(scorer, stage, None)) for stage in ("begin", "tokenize", "length", "forward", "decode"))
+    return all(callable(getattr(scorer, stage, None)) for stage in ("begin", "tokenize", "length", "forward", "wait", "decode"))

@@ -4,59 +4,87 @@ transformers makes a dozen Python objects of each text, which takes longer than 
 the library `tokenizers`, and what transformers adds is nothing to us, that one is asked directly.
 """
 
-from array import array
+import threading
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Sequence[int]]
 """One tokenized text: input_ids and, unless they are all 0, token_type_ids, equally long. Every token is attended to."""
 
-PROBES = ("", "a", "Not <pad> [SEP] AGAIN?\n  안녕하세요 …")
+PROBES = ("", "a", "Not <pad> [SEP] AGAIN?\n  안녕하세요 …", "she waited for an hour or 2 " * 3)
+SHORT = 8  # tokens to which the longest probe is cut, to see how
 
 
-def direct(tokenizer: Any) -> Any | None:
-    """What of the library `tokenizers` makes the same ids as this tokenizer of transformers; None where nothing does, or where
-    the ids are not all there is."""
+@dataclass(frozen=True, slots=True)
+class Direct:
+    """What of the library `tokenizers` makes the ids; nothing here changes it, so any threads may ask it at once. `closing` ids
+    come after each text, such as [SEP]."""
+
+    backend: Any
+    closing: int
+    blank: int
+
+    def ids(self, texts: Sequence[str]) -> list[list[int]]:
+        return [found.ids or [self.blank] for found in self.backend.encode_batch_fast(texts)]
+
+    def cut(self, ids: list[int], limit: int) -> list[int]:
+        """The text's beginning, and the closing ids, in `limit` tokens."""
+        return ids[: limit - self.closing] + ids[len(ids) - self.closing :]
+
+
+def direct(tokenizer: Any) -> Direct | None:
+    """None where that does not make the ids of this tokenizer of transformers, or where the ids are not all there is."""
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "encode_batch_fast"):
         return None
     expected = tokenizer(list(PROBES), verbose=False)  # it leaves the backend without truncation and padding
+    short = tokenizer(PROBES[-1], truncation=True, max_length=SHORT, verbose=False)["input_ids"]
+    own = type(backend).from_str(backend.to_str())  # transformers goes on changing the other one
+    own.no_truncation()
+    own.encode_special_tokens = backend.encode_special_tokens
+    asked = own.encode_batch_fast(PROBES)
+    mask = asked[1].special_tokens_mask
+    made = Direct(own, mask[::-1].index(0) if 0 in mask else 0, tokenizer.pad_token_id)
+    same = [found.ids for found in asked] == expected["input_ids"] and made.cut(asked[-1].ids, SHORT) == short
     typed = any(map(any, expected.get("token_type_ids", [])))
-    same = [found.ids for found in backend.encode_batch_fast(PROBES)] == expected["input_ids"]
-    return backend if same and not typed else None
+    return made if same and not typed else None
 
 
 class Tokens:
-    """A tokenizer of transformers, for texts of at most `limit` tokens. Not to be asked by two threads at once."""
+    """A tokenizer of transformers, for texts of at most `limit` tokens. Any threads may ask it at once."""
 
     def __init__(self, tokenizer: Any, limit: int) -> None:
-        self.tokenizer, self.limit, self.backend = tokenizer, limit, direct(tokenizer)
+        self.tokenizer, self.limit, self.direct = tokenizer, limit, direct(tokenizer)
+        self._alone = threading.Lock()  # transformers changes the tokenizer from text to text
 
     def rows(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
         """A row of at most `limit` tokens for each text, and which of the texts had more. No row is empty."""
         if not texts:
             return [], []
-        rows = self._whole(texts)
-        truncated = [len(row["input_ids"]) > self.limit for row in rows]
-        for index in (index for index, cut in enumerate(truncated) if cut):
-            rows[index] = self._encode([texts[index]], truncation=True, max_length=self.limit)[0]
-        return rows, truncated
+        if self.direct is None:
+            return self._rows(texts)
+        whole = self.direct.ids(texts)
+        truncated = [len(ids) > self.limit for ids in whole]
+        return [
+            {"input_ids": self.direct.cut(ids, self.limit) if cut else ids} for ids, cut in zip(whole, truncated, strict=True)
+        ], truncated
 
     def padded(self, rows: Sequence[Row]) -> Any:
         """A batch as transformers' models take it, [rows, the longest row's tokens] on the CPU, with its attention mask."""
         lists = [{name: list(ids) for name, ids in row.items()} for row in rows]
         return self.tokenizer.pad(lists, return_attention_mask=True, return_tensors="pt", verbose=False)
 
-    def _whole(self, texts: Sequence[str]) -> list[Row]:
-        if self.backend is None:
-            return self._encode(texts, truncation=False)
-        self.backend.no_truncation()  # which the last long text may have left
-        blank = [self.tokenizer.pad_token_id]
-        return [{"input_ids": array("i", found.ids or blank)} for found in self.backend.encode_batch_fast(texts)]
+    def _rows(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
+        with self._alone:
+            rows = self._encode(texts, truncation=False)
+            truncated = [len(row["input_ids"]) > self.limit for row in rows]
+            for index in (index for index, cut in enumerate(truncated) if cut):
+                rows[index] = self._encode([texts[index]], truncation=True, max_length=self.limit)[0]
+        return rows, truncated
 
     def _encode(self, texts: Sequence[str], **options: Any) -> list[Row]:
-        typed = None if self.backend is None else False  # None: as its models want
-        fields = self.tokenizer(list(texts), return_attention_mask=False, return_token_type_ids=typed, verbose=False, **options)
+        fields = self.tokenizer(list(texts), return_attention_mask=False, verbose=False, **options)
         # A tokenizer without special tokens makes nothing of an empty text; a model needs a token to look at.
         blank = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": 0}
         return [

@@ -20,12 +20,12 @@ from huggingface_hub import snapshot_download
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 from transformers.utils import logging as transformers_logging
 
-from models.batching import plan
+from models.batching import BUDGETS, plan
 from models.errors import DeviceError, ModelLoadError
 from models.labels import map_labels
 from models.packed import Packed, Pending
 from models.runtimes import Compute, computing, packing, settled
-from models.sentiment import LABELS, Label, Sentiment, decide
+from models.sentiment import LABELS, Label, Sentiment, decide, shares
 from models.tokens import Row, Tokens
 
 BUILT_IN = Path(__file__).parent / "default"
@@ -45,8 +45,8 @@ class Transformer:
 
     `tokens` makes rows of texts; `budget` is the most padded tokens in a batch. `temperature` divides the logits (Guo et al.
     2017, arXiv:1706.04599); `least`: see models.sentiment.decide. Where the model is `packed`, rows are scored without padding;
-    else `compute` does, or the model itself. `precision` names the runtime as well, unless that is eager. `replicas`: see
-    models.staged.
+    else `compute` does, or the model itself. `precision` names the runtime as well, unless that is eager. `replicas`,
+    `tokenizers`: see models.staged.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Transformer:
     packed: Packed | None = None
     compute: Compute | None = None
     replicas: int = 1
+    tokenizers: int = 1
 
     exhausted: ClassVar[tuple[type[Exception], ...]] = (torch.cuda.OutOfMemoryError,)
 
@@ -108,22 +109,24 @@ class Transformer:
         logits: torch.Tensor = self.model(**batch.to(self.model.device)).logits
         return logits
 
-    @torch.inference_mode()
+    @staticmethod
+    def wait(logits: torch.Tensor | Pending) -> torch.Tensor:
+        """Until they are there."""
+        return logits.wait() if isinstance(logits, Pending) else logits
+
     def decode(self, logits: torch.Tensor | Pending, truncated: Sequence[bool]) -> list[Sentiment]:
-        """A sentiment a row: softmax over the logits, summed by label, as in `classes`."""
-        if isinstance(logits, Pending):
-            logits = logits.wait()
-        members = torch.tensor([[label == of for of in LABELS] for label in self.classes], dtype=torch.float64)
-        probabilities: torch.Tensor = (logits.double().cpu() / self.temperature).softmax(-1) @ members  # [rows, 3]
-        rows = probabilities.clamp(max=1).tolist()
-        return [decide(row, cut, self.least) for row, cut in zip(rows, truncated, strict=True)]
+        """A sentiment a row. No torch: each of its calls lets another thread have the interpreter, and waits to get it back."""
+        rows, classes = self.wait(logits).tolist(), tuple(LABELS.index(label) for label in self.classes)
+        return [
+            decide(shares(row, classes, self.temperature), cut, self.least) for row, cut in zip(rows, truncated, strict=True)
+        ]
 
 
 def load(
     name: str | Path,
     device: str,
     labels: Sequence[str] | None = None,
-    budget: int = 2048,
+    budget: int | None = None,
     threads: int | None = None,
     precision: str = "auto",
     runtime: str = "eager",
@@ -136,6 +139,7 @@ def load(
     precision = find_precision(precision, target)
     if threads is not None:
         torch.set_num_threads(threads)
+    budget = budget or BUDGETS[target.type]
     folder, revision = locate(name)
     tokenizer, model = read(folder, PRECISIONS[precision])
     model, limit = model.to(target).eval(), position_limit(model, tokenizer)
@@ -152,6 +156,7 @@ def load(
         packed=packing(model, limit, budget) if packed and runtime == "eager" else None,
         compute=computing(runtime, model, tokens),
         # compiled, a batch is computed by all threads: in others than it was compiled in, it would be compiled anew
+        tokenizers=2 if target.type == "cuda" else 1,  # one makes rows while the other waits for the tokenizer
         replicas=1 if target.type == "cuda" or runtime == "compile" else threads or torch.get_num_threads(),
         **calibration(folder, model),
     )

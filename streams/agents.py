@@ -157,7 +157,7 @@ class Scoring:
         if self.ahead and not (waiting and waiting[0] is self.ahead[0].events[0]):
             self.ahead = []  # the lane has given them up
         known = sum(len(part.events) for part in self.ahead)
-        room = BATCHES * self.settings.batch_tokens - sum(part.tokens for part in self.ahead)
+        room = BATCHES * self.engine.budget - sum(part.tokens for part in self.ahead)
         if known < len(waiting) and room > 0:
             coming = list(islice(waiting, known, known + take(map(_tokens, islice(waiting, known, None)), room)))
             with suppress(PoisonError):  # it stops the worker when its own batch has its turn, and not this one
@@ -167,7 +167,7 @@ class Scoring:
         self.came()
         scored = sum(1 for _ in takewhile(lambda part: part.results.done(), self.ahead))
         begun = sum(len(part.events) for part in self.ahead[: max(1, scored)])
-        return begun or take(map(_tokens, waiting), BATCHES * self.settings.batch_tokens)
+        return begun or take(map(_tokens, waiting), BATCHES * self.engine.budget)
 
     async def work(self, batch: Sequence[Event]) -> Sequence[Event]:
         """Raises PoisonError at a record that our own code fails on, ScoringError when the scorer fails on everything."""

@@ -259,7 +259,7 @@ def evaluate(settings: Settings, files: Sequence[Path], binary: bool, as_json: b
         settings.model,
         settings.device,
         _labels(settings),
-        settings.batch_tokens,
+        settings.batch_tokens or None,
         settings.threads or None,
         settings.precision,
         settings.runtime,
@@ -366,7 +366,7 @@ def _load(settings: Settings) -> Any:
         settings.device,
         labels=_labels(settings),
         threads=settings.threads or None,
-        budget=settings.batch_tokens,
+        budget=settings.batch_tokens or None,
         precision=settings.precision,
         runtime=settings.runtime,
     )

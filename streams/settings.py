@@ -62,7 +62,7 @@ class Settings:
     precision: str = _setting("auto", "fp32, bf16, or auto: bf16 where the processor has it")
     runtime: str = _setting("eager", "eager or, on the CPU, compile (torch.compile) or onnx (extra: '.[onnx]')")
     threads: int = _setting(0, "threads of the model on the CPU (0: torch's default)")
-    batch_tokens: int = _setting(2048, "padded tokens a batch of the model")
+    batch_tokens: int = _setting(0, "padded tokens a batch of the model (0: 2048 on a CPU, 32768 on a GPU)")
     cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")
     score_speakers: str = _setting("customer,unknown", "speakers whose segments are scored, comma-separated")
     score_partials: bool = _setting(False, "score partial segments, too")
@@ -97,7 +97,7 @@ class Settings:
             "partitions": 1 <= self.partitions <= 10_000,
             "precision": self.precision in ("auto", "fp32", "bf16"),
             "runtime": self.runtime in ("eager", "compile", "onnx"),
-            "batch_tokens": self.batch_tokens >= 16,
+            "batch_tokens": self.batch_tokens == 0 or 16 <= self.batch_tokens < 65536,
             "cached_texts": self.cached_texts >= 0,
             "score_speakers": set(self.score_speakers.split(",")) <= {*SPEAKERS, ""},
             "rejected_days": 0 < self.rejected_days < FOREVER,

@@ -264,7 +264,8 @@ def test_no_more_is_scored_ahead_than_the_next_batch_takes() -> None:
         assert sum(len(part.events) for part in agent.ahead) == agent.size(stage.waiting) < 10
         await agent.work(stage.take(agent.size(stage.waiting)))
 
-    with stage.agent(batch_tokens=64) as agent:
+    stage.scorer.budget = 64
+    with stage.agent() as agent:
         asyncio.run(scene(agent))
 
 

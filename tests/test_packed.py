@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.attention import varlen as kernels
+from transformers.activations import GELUActivation
 
-from models import arithmetic, layout, packed
+from models import arithmetic, graphs, layout, packed
 from models.families import FAMILIES, Projection
 from models.layout import BLOCK
 from models.tokens import Row
@@ -90,19 +91,26 @@ pairs = st.lists(st.tuples(st.integers(0, WORDS - 1), st.integers(0, 1)), min_si
 texts = st.lists(tokens.map(row), min_size=1, max_size=12)
 
 
-@given(lengths)
-def test_a_layout_says_where_rows_begin_and_where_tokens_stand_in_them(lengths: list[int]) -> None:
-    cu_seqlens, positions = layout.layout(lengths)
-    assert cu_seqlens.dtype == positions.dtype == torch.int32
-    assert cu_seqlens.tolist()[0] == 0
-    assert [end - begin for begin, end in pairwise(cu_seqlens.tolist())] == lengths
-    assert positions.tolist() == [place for length in lengths for place in range(length)]
+@given(lengths.filter(bool), st.integers(0, 3), st.integers(0, 9))
+def test_a_batch_says_where_rows_begin_and_where_tokens_stand_in_them(lengths: list[int], rows: int, tokens: int) -> None:
+    room = layout.Room(len(lengths) + rows, sum(lengths) + tokens, max(lengths))
+    staged = layout.stage([row([1] * length) for length in lengths], room=room)
+    batch = staged.unstage(staged.buffer)
+    assert batch.cu_seqlens.dtype == batch.owners.dtype == batch.positions.dtype == torch.int32
+    assert batch.cu_seqlens.tolist()[0] == 0
+    assert [end - begin for begin, end in pairwise(batch.cu_seqlens.tolist())] == lengths + [0] * rows
+    assert (
+        batch.owners.tolist() == [number for number, length in enumerate(lengths) for _ in range(length)] + [room.rows] * tokens
+    )
+    assert batch.positions.tolist()[: sum(lengths)] == [place for length in lengths for place in range(length)]
+    assert 0 <= min(batch.positions.tolist()) <= max(batch.positions.tolist()) < room.longest
+    assert batch.input_ids.tolist() == [1] * sum(lengths) + [0] * tokens
 
 
 @pytest.mark.parametrize("lengths", [[0], [3, 0, 2]])
 def test_a_row_without_tokens_is_refused(lengths: list[int]) -> None:
     with pytest.raises(ValueError, match="without tokens"):
-        layout.layout(lengths)
+        layout.stage([row([1] * length) for length in lengths])
 
 
 @given(st.lists(tokens, max_size=8), st.booleans())
@@ -111,7 +119,7 @@ def test_one_buffer_holds_all_about_a_batch(ids: list[list[int]], typed: bool) -
     staged = layout.stage(rows, typed=typed)
     batch = staged.unstage(staged.buffer)
     flat = [token for each in ids for token in each]
-    assert batch.lengths == tuple(map(len, ids))
+    assert staged.room == layout.Room(len(ids), sum(map(len, ids)), max(map(len, ids), default=0))
     assert batch.input_ids.tolist() == flat
     assert batch.cu_seqlens.tolist()[-1] == len(flat) == len(batch.positions)
     assert (batch.token_type_ids is not None) == typed
@@ -235,6 +243,50 @@ def test_the_kernel_for_variable_lengths_is_asked_for_what_masked_blocks_compute
     close(made.submit(rows).wait(), padded(family, rows))
 
 
+def by_row(batch: layout.Batch) -> packed.Attend:
+    """Attention as the kernel for variable lengths has it: nothing of rows without tokens, anything of tokens in no row."""
+    spans = [slice(*span) for span in pairwise(batch.cu_seqlens.tolist())]
+
+    def attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        mixed = torch.full_like(query, float("nan"))
+        for span in spans:
+            scores = torch.einsum("qhd,khd->hqk", query[span], key[span]) * query.shape[-1] ** -0.5
+            mixed[span] = torch.einsum("hqk,khd->qhd", scores.softmax(-1), value[span])
+        return mixed
+
+    return attend
+
+
+@families
+@pytest.mark.parametrize("room", [(4, 26, 14), (4, 40, 20), (9, 26, 14), (50, 64, 32)])
+def test_room_that_is_left_changes_no_rows_logits(family: str, room: tuple[int, int, int]) -> None:
+    rows = rows_of(3, 1, 14, 8)
+    staged = layout.stage(rows, room=layout.Room(*room))
+    with torch.inference_mode():
+        logits = replace(packing(family), attention=by_row).forward(staged.unstage(staged.buffer))
+    assert len(logits) == room[0]
+    close(logits[:4], padded(family, rows))
+
+
+@given(st.integers(1, 5000), st.integers(1, 600), st.lists(st.integers(1, 60), min_size=1, max_size=40))
+def test_there_is_a_graph_for_what_has_few_rows_and_the_smallest_comes_first(
+    tokens: int, longest: int, lengths: list[int]
+) -> None:
+    rooms, needed = list(graphs.rooms(tokens, longest)), layout.needed([row([1] * length) for length in lengths])
+    assert rooms == sorted(rooms, key=lambda room: (room.tokens, room.rows))
+    assert rooms[-1].tokens == tokens
+    if needed.tokens <= tokens and needed.longest <= longest and needed.rows <= max(1, needed.tokens // graphs.ROWS[-1]):
+        found = next(room for room in rooms if room.holds(needed))
+        assert found.tokens < max(2 * needed.tokens, graphs.LEAST + 1) or found.tokens <= graphs.LEAST
+
+
+def test_the_epilogues_gelu_is_as_near_as_it_says() -> None:
+    x, by = torch.linspace(-6, 6, 481)[:, None], Projection(torch.ones(1, 1), torch.zeros(1))
+    made = arithmetic.epilogue().activated(x, by, GELUActivation())
+    assert (made - nn.functional.gelu(x)).abs().max() <= 0.0005
+    assert arithmetic.epilogue().activated(x, by, nn.ReLU()).equal(x.relu())
+
+
 @families
 @pytest.mark.parametrize("attention", [packed.varlen, packed.masked])
 def test_a_forward_pass_never_looks_at_what_a_tensor_holds(family: str, attention: Any) -> None:
@@ -243,7 +295,7 @@ def test_a_forward_pass_never_looks_at_what_a_tensor_holds(family: str, attentio
     made = packed.Packed(FAMILIES[type(hollow).__name__](hollow), hollow.device, attention, arithmetic.plain())
     staged = layout.stage(rows_of(16, 16, 16), blocks=attention is packed.masked)  # a filler fills the second block
     logits = made.forward(staged.unstage(staged.buffer.to("meta")))
-    assert (len(logits), logits.dtype, logits.device.type) == (len(staged.lengths), torch.bfloat16, "meta")
+    assert (len(logits), logits.dtype, logits.device.type) == (staged.room.rows, torch.bfloat16, "meta")
 
 
 def electra() -> Any:

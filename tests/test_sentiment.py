@@ -1,11 +1,12 @@
 """What every scorer promises: fakes and real ones, alone and behind an engine, pass the same tests."""
 
-import dataclasses
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from checkpoints import WORDS, save_classifier
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,7 +15,7 @@ from stages import Staged
 import models
 import streams
 from models import LABELS, LexiconScorer, Scorer, Sentiment
-from models.sentiment import decide
+from models.sentiment import decide, shares
 
 CALLS = Path(streams.__file__).parent / "calls"
 SENTENCES = st.lists(st.sampled_from([*WORDS, "unheard-of", "🙂", "짜증나네요"]), max_size=20).map(" ".join)
@@ -108,7 +109,7 @@ def test_the_label_is_the_most_probable() -> None:
 
 
 def test_a_sentiment_cannot_be_changed() -> None:
-    with pytest.raises(dataclasses.FrozenInstanceError):
+    with pytest.raises(AttributeError):
         decide((0.2, 0.3, 0.5)).score = 1.0  # type: ignore[misc]
 
 
@@ -129,3 +130,18 @@ def test_the_scorer_that_ships_scores_alike_alone_and_in_any_batch_and_in_fp32()
         assert max(apart) <= most
         assert sum(apart) / len(apart) <= 1e-2
         assert sum(one.label == other.label for one, other in zip(batched, others, strict=True)) >= 0.995 * len(texts)
+
+
+@given(st.lists(st.tuples(st.floats(-1e4, 1e4), st.integers(0, 2)), min_size=1, max_size=7), st.floats(0.05, 20))
+def test_probabilities_are_torchs_softmax_added_up_by_label(classes: list[tuple[float, int]], temperature: float) -> None:
+    logits, labels = [logit for logit, _ in classes], [label for _, label in classes]
+    softmax = (torch.tensor(logits, dtype=torch.float64) / temperature).softmax(-1).tolist()
+    expected = [sum(p for p, label in zip(softmax, labels, strict=True) if label == of) for of in range(3)]
+    found = shares(logits, labels, temperature)
+    assert found == pytest.approx(expected, abs=1e-9)
+    assert max(found) <= 1
+
+
+@pytest.mark.parametrize("logits", [[math.nan, 1.0, 2.0], [1.0, math.nan, 2.0], [1.0, 2.0, math.inf]])
+def test_logits_that_are_not_finite_have_no_probabilities(logits: list[float]) -> None:
+    assert not math.isfinite(decide(shares(logits, (0, 1, 2))).score)

@@ -51,6 +51,7 @@ def test_text_becomes_the_settings_type(name: str, text: str, value: object) -> 
         ("precision", "fp8"),
         ("runtime", "tensorrt"),
         ("batch_tokens", "15"),
+        ("batch_tokens", "65536"),
         ("cached_texts", "-1"),
         ("threads", "-1"),
         ("rejected_days", "0"),

@@ -62,12 +62,32 @@ def tokens(kind: str) -> tuple[Tokens, Any]:
 @given(texts=st.lists(st.text() | st.sampled_from(SAID), max_size=4))
 def test_rows_are_what_transformers_makes_of_the_texts(kind: str, texts: list[str]) -> None:
     ours, theirs = tokens(kind)
-    assert ours.backend is not None
+    assert ours.direct is not None
     rows, truncated = ours.rows(texts)
     for text, row, cut in zip(texts, rows, truncated, strict=True):
         whole, most = theirs(text)["input_ids"], theirs(text, truncation=True, max_length=LIMIT)["input_ids"]
         assert (list(row["input_ids"]), cut) == (most, len(whole) > LIMIT)
     assert (len(rows), len(truncated)) == (len(texts), len(texts))
+
+
+def test_one_that_cuts_at_the_other_side_is_left_to_transformers() -> None:
+    made = word_piece()
+    made.truncation_side = "left"
+    ours = Tokens(made, LIMIT)
+    assert ours.direct is None
+    [row], _ = ours.rows(["and i waited for you all day and all of the night"])
+    assert (
+        list(row["input_ids"])
+        == made("and i waited for you all day and all of the night", truncation=True, max_length=LIMIT)["input_ids"]
+    )
+
+
+def test_special_tokens_that_a_caller_says_are_split_where_the_tokenizer_says_so() -> None:
+    made = built_in()
+    made.split_special_tokens = True
+    ours = Tokens(made, LIMIT)
+    assert ours.direct is not None
+    assert list(ours.rows(["<pad>"])[0][0]["input_ids"]) == made("<pad>")["input_ids"] != built_in()("<pad>")["input_ids"]
 
 
 def test_a_long_text_leaves_the_next_ones_whole() -> None:
@@ -90,7 +110,7 @@ def test_token_types_are_kept_where_they_say_something() -> None:
     made.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
     ours = Tokens(made, LIMIT)
     rows, truncated = ours.rows(["thank you", "waited " * 50])
-    assert ours.backend is None
+    assert ours.direct is None
     assert [(row["token_type_ids"][0], set(row["token_type_ids"][1:])) for row in rows] == [(2, {0}), (2, {0})]
     assert truncated == [False, True]
 

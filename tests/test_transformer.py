@@ -1,4 +1,3 @@
-import dataclasses
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -167,4 +166,4 @@ def test_cuda_scores_as_the_cpu_does(folder: Path) -> None:
     assert cuda.precision == "bf16"
     for one, other in zip(cuda.score(TEXTS), load(folder).score(TEXTS), strict=True):
         assert isinstance(one, Sentiment)
-        assert dataclasses.astuple(one)[1:5] == pytest.approx(dataclasses.astuple(other)[1:5], abs=0.05)
+        assert one[1:5] == pytest.approx(other[1:5], abs=0.05)

@@ -19,9 +19,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 import models
+from models.batching import BUDGETS
 from models.report import Agreement, agree
 from models.sentiment import Sentiment
-from streams.settings import Settings
 from tests.bench import streaming
 from tests.bench.contender import Setup
 from tests.bench.jobs import CONSUMERS, JOBS, QUICK, REFERENCE, Job, Plan, wanted
@@ -78,7 +78,7 @@ def measure(options: argparse.Namespace, plan: Plan, folder: Path) -> tuple[dict
     """The flat object, and the lines to print."""
     texts = drawn(turns(), plan.texts)
     data = Path(os.environ["CALLPULSE_DATA"]) if os.environ.get("CALLPULSE_DATA") else None
-    setup = Setup(str(folder_of(options.model)), str(folder / "texts.json"), options.threads, Settings().batch_tokens)
+    setup = Setup(str(folder_of(options.model)), str(folder / "texts.json"), options.threads, BUDGETS["cpu"])
     Path(setup.texts).write_text(json.dumps(texts), encoding="utf-8")
     lengths, sample = token_lengths(Path(setup.model), texts), compared(texts, data, plan.sample)
     figures: dict[str, object] = {

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 import models
 from models import packed
 from models.examples import read_examples
+from models.graphs import LONGEST, Cuda, rooms
 from models.tokens import Row
 from models.transformer import BUILT_IN, Transformer
 
@@ -97,16 +99,41 @@ def test_batches_in_flight_do_not_overwrite_each_other(model: packed.Packed, row
         close(torch.cat([each.wait() for each in pending]), torch.cat(one_by_one))
 
 
-def test_threads_with_streams_of_their_own_share_a_model(model: packed.Packed, rows: list[Row]) -> None:
-    def run(stream: torch.cuda.Stream) -> Tensor:
-        with torch.cuda.stream(stream):
-            pending = [model.submit(batch) for batch in batches(rows, 20)]
+def test_threads_share_a_model(model: packed.Packed, rows: list[Row]) -> None:
+    def run(size: int) -> Tensor:
+        pending = [model.submit(batch) for batch in batches(rows, size)]
         return torch.cat([each.wait() for each in pending])
 
     expected = model.submit(rows).wait()
-    with ThreadPoolExecutor(2) as pool:
-        for found in pool.map(run, [torch.cuda.Stream(), torch.cuda.Stream()]):
+    with ThreadPoolExecutor(3) as pool:
+        for found in pool.map(run, [20, 21, 7, 20]):
             close(found, expected)
+
+
+def test_graphs_compute_what_kernels_do_that_are_launched_one_by_one(model: packed.Packed, rows: list[Row]) -> None:
+    assert model.cuda is not None
+    assert [graph.room for graph in model.cuda.graphs] == list(rooms(8192, 512))
+    bare = replace(model, cuda=Cuda(model.device))
+    short = [row for row in rows if len(row["input_ids"]) <= LONGEST]
+    assert 900 < len(short) < len(rows)
+    for size in (1, 2, 7, 50, 400):
+        for batch in batches(short[: 20 * size], size):
+            close(model.submit(batch).wait(), bare.submit(batch).wait())
+
+
+def test_without_memory_for_graphs_kernels_are_launched_one_by_one(
+    model: packed.Packed, rows: list[Row], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.cuda.OutOfMemoryError("no room")
+
+    bare = replace(model, cuda=Cuda(model.device))
+    monkeypatch.setattr(Cuda, "_recorded", full)
+    bare.warm_up(tokens=512, longest=64)
+    assert bare.cuda is not None
+    assert not bare.cuda.graphs
+    assert "passes of 512 tokens cannot be recorded (no room): they are launched kernel by kernel" in caplog.text
+    close(bare.submit(rows[:50]).wait(), model.submit(rows[:50]).wait())
 
 
 def test_fp32_is_padded_and_the_reason_given() -> None:
