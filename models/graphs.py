@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, takewhile
 from typing import Any
 
 import torch
@@ -23,15 +24,16 @@ cuda: Any = torch.cuda  # its constructors have no types
 Forward = Callable[[Batch], Tensor]
 """A batch on the device -> logits [rows, classes]."""
 
-LEAST = 128  # tokens of the smallest graph; each next one has room for twice as many
+LEAST = 128  # tokens of the smallest graph
+STEPS = 4  # graphs from one size to its double: a batch fills four fifths of its graph and more
 LONGEST = 128  # tokens of a row in a graph: of more, attention would look after blocks that most rows do not have
 ROWS = (24, 4)  # tokens a row, on average, and at least: attention looks after each row, also where it has no tokens
 
 
 def rooms(tokens: int, longest: int) -> Iterator[Room]:
     """For batches of up to so many tokens, the smallest first."""
-    sizes = [LEAST << power for power in range(tokens.bit_length()) if LEAST << power < tokens]
-    for size in (*sizes, tokens):
+    sizes = (step * LEAST * 2**power // STEPS for power in count() for step in range(STEPS, 2 * STEPS))
+    for size in (*takewhile(lambda size: size < tokens, sizes), tokens):
         yield from (Room(max(1, size // row), size, min(longest, LONGEST)) for row in ROWS)
 
 

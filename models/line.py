@@ -56,10 +56,10 @@ class Line:
         self.launched: deque[tuple[Sequence[Text], Any, float]] = deque()
         self.computing = 0  # in a forward pass
         self.under_way = 0  # launched and not there
-        self.tokenizing, self.forwarding = stages.tokenizers, stages.replicas  # threads in these stages
+        self.forwarding = stages.replicas  # threads in that stage
         self.said: set[str] = set()
-        first, second = [("tokenize", self._tokenizing)] * self.tokenizing, [("forward", self._forwarding)] * self.forwarding
-        runs = [*first, *second, ("decode", self._decoding)]
+        forwards = [("forward", self._forwarding)] * stages.replicas
+        runs = [("tokenize", self._tokenizing), *forwards, ("decode", self._decoding)]
         self.threads = [threading.Thread(target=self._guarded, args=(run,), name=name, daemon=True) for name, run in runs]
 
     def start(self) -> None:
@@ -90,9 +90,7 @@ class Line:
                 self.waiting.make_ready([text for text in texts if text.length])
                 self.changed.notify_all()
         with self.changed:
-            self.tokenizing -= 1
-            if not self.tokenizing:
-                self.end(TOKENIZED)
+            self.end(TOKENIZED)
 
     def _forwarding(self) -> None:
         waiting = self.waiting

@@ -19,8 +19,8 @@ Result = Sentiment | Failure
 
 
 class Staged(Protocol):
-    """A scorer in three stages: `score` is `decode` of `forward` of `tokenize`. Decoding is not called from two threads at
-    once, but while other stages are under way. What a stage raises for a batch says nothing about any one text."""
+    """A scorer in three stages: `score` is `decode` of `forward` of `tokenize`. Tokenizing and decoding are not called from two
+    threads at once, but while other stages are under way. What a stage raises for a batch says nothing about any one text."""
 
     @property
     def name(self) -> str: ...
@@ -38,10 +38,6 @@ class Staged(Protocol):
     @property
     def replicas(self) -> int:
         """How many threads may be in `forward` at once, each with a batch of its own."""
-
-    @property
-    def tokenizers(self) -> int:
-        """How many threads may be in `tokenize` at once."""
 
     def begin(self) -> None:
         """Called once on each thread that will call `forward`."""
@@ -76,7 +72,6 @@ class Whole:
     scorer: Scorer
     budget: int = 2048
     replicas: int = 1
-    tokenizers: int = 1
     exhausted: tuple[type[Exception], ...] = ()
 
     @property

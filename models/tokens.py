@@ -4,7 +4,6 @@ transformers makes a dozen Python objects of each text, which takes longer than 
 the library `tokenizers`, and what transformers adds is nothing to us, that one is asked directly.
 """
 
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,8 +17,8 @@ SHORT = 8  # tokens to which the longest probe is cut, to see how
 
 @dataclass(frozen=True, slots=True)
 class Direct:
-    """What of the library `tokenizers` makes the ids; nothing here changes it, so any threads may ask it at once. `closing` ids
-    come after each text, such as [SEP]."""
+    """What of the library `tokenizers` makes the ids. `closing` ids come after each text, such as [SEP]; `blank` is the token
+    of a text without any."""
 
     backend: Any
     closing: int
@@ -52,11 +51,10 @@ def direct(tokenizer: Any) -> Direct | None:
 
 
 class Tokens:
-    """A tokenizer of transformers, for texts of at most `limit` tokens. Any threads may ask it at once."""
+    """A tokenizer of transformers, for texts of at most `limit` tokens. Not to be asked by two threads at once."""
 
     def __init__(self, tokenizer: Any, limit: int) -> None:
         self.tokenizer, self.limit, self.direct = tokenizer, limit, direct(tokenizer)
-        self._alone = threading.Lock()  # transformers changes the tokenizer from text to text
 
     def rows(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
         """A row of at most `limit` tokens for each text, and which of the texts had more. No row is empty."""
@@ -76,11 +74,10 @@ class Tokens:
         return self.tokenizer.pad(lists, return_attention_mask=True, return_tensors="pt", verbose=False)
 
     def _rows(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
-        with self._alone:
-            rows = self._encode(texts, truncation=False)
-            truncated = [len(row["input_ids"]) > self.limit for row in rows]
-            for index in (index for index, cut in enumerate(truncated) if cut):
-                rows[index] = self._encode([texts[index]], truncation=True, max_length=self.limit)[0]
+        rows = self._encode(texts, truncation=False)
+        truncated = [len(row["input_ids"]) > self.limit for row in rows]
+        for index in (index for index, cut in enumerate(truncated) if cut):
+            rows[index] = self._encode([texts[index]], truncation=True, max_length=self.limit)[0]
         return rows, truncated
 
     def _encode(self, texts: Sequence[str], **options: Any) -> list[Row]:

@@ -45,8 +45,8 @@ class Transformer:
 
     `tokens` makes rows of texts; `budget` is the most padded tokens in a batch. `temperature` divides the logits (Guo et al.
     2017, arXiv:1706.04599); `least`: see models.sentiment.decide. Where the model is `packed`, rows are scored without padding;
-    else `compute` does, or the model itself. `precision` names the runtime as well, unless that is eager. `replicas`,
-    `tokenizers`: see models.staged.
+    else `compute` does, or the model itself. `precision` names the runtime as well, unless that is eager. `replicas`: see
+    models.staged.
     """
 
     name: str
@@ -61,7 +61,6 @@ class Transformer:
     packed: Packed | None = None
     compute: Compute | None = None
     replicas: int = 1
-    tokenizers: int = 1
 
     exhausted: ClassVar[tuple[type[Exception], ...]] = (torch.cuda.OutOfMemoryError,)
 
@@ -156,7 +155,6 @@ def load(
         packed=packing(model, limit, budget) if packed and runtime == "eager" else None,
         compute=computing(runtime, model, tokens),
         # compiled, a batch is computed by all threads: in others than it was compiled in, it would be compiled anew
-        tokenizers=2 if target.type == "cuda" else 1,  # one makes rows while the other waits for the tokenizer
         replicas=1 if target.type == "cuda" or runtime == "compile" else threads or torch.get_num_threads(),
         **calibration(folder, model),
     )

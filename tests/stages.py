@@ -16,25 +16,20 @@ class OutOfMemoryError(RuntimeError):
 @dataclass
 class Staged(LexiconScorer):
     """A token is a word; a text's answer is the lexicon's. `poison` says at which words a stage raises; a batch of more than
-    `memory` padded tokens does not fit the device. While `gate` is not set, no forward pass begins; while `door` is not, none
-    of the texts is tokenized."""
+    `memory` padded tokens does not fit the device. While `gate` is not set, no forward pass begins."""
 
     budget: int = 64
     memory: int = 10**9
     poison: dict[str, str] = field(default_factory=dict)
     replicas: int = 1
-    tokenizers: int = 1
     exhausted: tuple[type[Exception], ...] = (OutOfMemoryError,)
     batches: list[list[str]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
-    door: threading.Event = field(default_factory=threading.Event)
-    entered: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     threads: set[int] = field(default_factory=set)
     begun: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
 
     def __post_init__(self) -> None:
         self.gate.set()
-        self.door.set()
 
     def begin(self) -> None:
         self.threads.add(threading.get_ident())
@@ -45,8 +40,6 @@ class Staged(LexiconScorer):
             raise ValueError(f"the secret is {texts}")
 
     def tokenize(self, texts: Sequence[str]) -> tuple[list[str], list[bool]]:
-        self.entered.release()
-        assert self.door.wait(20)
         self._check("tokenize", texts)
         return list(texts), ["long" in text for text in texts]
 

@@ -19,7 +19,7 @@ from models.errors import BusyError, ClosedError, ScoringError
 from models.line import AHEAD
 from models.sentiment import LexiconScorer, Sentiment
 from models.staged import Failure, Result
-from models.waiting import CHUNK, LEAST, Waiting
+from models.waiting import LEAST, Waiting
 
 PATIENCE = 20
 WORDS = st.sampled_from(["awful", "thanks", "line", "long", "bad1", "bad2", "bad3"])
@@ -38,11 +38,11 @@ def answers(future: "Future[list[Result]]") -> list[Result]:
 
 
 @settings(max_examples=60)
-@given(SUBMISSIONS, POISONS, st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 3]), st.integers(1, 3))
+@given(SUBMISSIONS, POISONS, st.integers(1, 40), st.integers(1, 40), st.sampled_from([0, 3]))
 def test_every_text_is_answered_once_in_order_whatever_fails(
-    submissions: list[list[str]], poison: dict[str, str], budget: int, memory: int, cache: int, tokenizers: int
+    submissions: list[list[str]], poison: dict[str, str], budget: int, memory: int, cache: int
 ) -> None:
-    scorer = Staged(budget=budget, memory=max(memory, 6), poison=poison, tokenizers=tokenizers)
+    scorer = Staged(budget=budget, memory=max(memory, 6), poison=poison)
     with Engine(scorer, cache=cache) as engine:
         futures = [engine.submit(texts) for texts in submissions]
         found = [answers(future) for future in futures]
@@ -126,17 +126,6 @@ def test_replicas_compute_at_once_each_on_a_thread_of_its_own() -> None:
         assert len(answers(future)) == 200
     assert len(scorer.threads) == 2
     assert sum(map(len, scorer.batches)) == 200
-
-
-def test_several_threads_tokenize_at_once() -> None:
-    scorer = Staged(tokenizers=2)
-    scorer.door.clear()
-    with Engine(scorer, cache=0) as engine:
-        future = engine.submit([f"line {n}" for n in range(2 * CHUNK)])
-        assert scorer.entered.acquire(timeout=PATIENCE)
-        assert scorer.entered.acquire(timeout=PATIENCE)  # neither has got through the door
-        scorer.door.set()
-        assert len(answers(future)) == 2 * CHUNK
 
 
 def test_a_few_texts_wait_for_the_pass_under_way_and_many_do_not() -> None:

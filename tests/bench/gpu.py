@@ -12,6 +12,7 @@ that one text takes by itself. Whoever has no GPU can see that it runs: --device
 """
 
 import argparse
+import gc
 import json
 import random
 import shutil
@@ -183,6 +184,7 @@ def engine(scorer: Transformer, texts: Sequence[str], tokens: int, asked: Asked)
     taken = []
     with Engine(scorer, cache=0) as running:
         running.score(texts)
+        gc.freeze()  # as a worker does
         for _ in range(asked.rounds):
             began = time.perf_counter()
             running.score(many)
