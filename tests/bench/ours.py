@@ -1,5 +1,6 @@
 """callpulse as a contender: the engine, and the bare forward pass that limits it."""
 
+import gc
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -27,6 +28,7 @@ class engine:  # noqa: N801 (named like the other kinds)
 
     def __init__(self, job: Job, setup: Setup) -> None:
         self.engine = Engine(_load(job, setup), cache=0)
+        gc.freeze()  # as a worker does
 
     def score(self, texts: Sequence[str]) -> list[list[float]]:
         return [[s.negative, s.neutral, s.positive] for s in self.engine.score(texts)]
