@@ -4,11 +4,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 BENCH ?=
 SOAK ?=
+GPU ?=
 IMAGE ?= callpulse:$(TARGET)
 TARGET ?= cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: demo test check bench bench-load bench-rules bench-soak chaos image clean
+.PHONY: demo test check bench bench-gpu bench-load bench-rules bench-soak chaos image clean
 
 demo: .venv/done
 	$(BIN)/callpulse demo
@@ -25,6 +26,10 @@ check: .venv/done
 # everything in some 12 minutes, the peers in an environment of their own; BENCH takes options: make bench BENCH=--quick (--help)
 bench: .venv/done $(if $(findstring --without-peers,$(BENCH)),,.venv-bench/done)
 	$(BIN)/python -m tests.bench $(BENCH)
+
+# a minute and a half on a CUDA device; GPU takes options: make bench-gpu GPU="--device cuda:1" (--help)
+bench-gpu: .venv/done
+	$(BIN)/python -m tests.bench.gpu $(GPU)
 
 bench-load: .venv/done
 	$(BIN)/python -m tests.bench.load

@@ -62,7 +62,7 @@ class Settings:
     precision: str = _setting("auto", "fp32, bf16, or auto: bf16 where the processor has it")
     runtime: str = _setting("eager", "eager or, on the CPU, compile (torch.compile) or onnx (extra: '.[onnx]')")
     threads: int = _setting(0, "threads of the model on the CPU (0: torch's default)")
-    batch_tokens: int = _setting(0, "padded tokens a batch of the model (0: 2048 on a CPU, 32768 on a GPU)")
+    batch_tokens: int = _setting(0, "padded tokens a batch of the model, 16 to 65535 (0: 2048 on a CPU, 32768 on a GPU)")
     cached_texts: int = _setting(10_000, "texts whose scores a worker remembers (0: none)")
     score_speakers: str = _setting("customer,unknown", "speakers whose segments are scored, comma-separated")
     score_partials: bool = _setting(False, "score partial segments, too")
