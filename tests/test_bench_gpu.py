@@ -35,5 +35,5 @@ def test_the_time_of_an_act_is_that_of_those_that_count() -> None:
 
 def test_without_a_device_it_says_how_to_see_that_it_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["gpu", "--device", "cuda:99"])
-    with pytest.raises(SystemExit, match="cuda:99 is not here: .*; --device cpu --layers 2"):
+    with pytest.raises(SystemExit, match=r"cuda:99 is not here: .*; --device cpu --layers 2"):
         gpu.main()
