@@ -62,11 +62,11 @@ class Cuda:
         self._alone = threading.Lock()  # from when a graph's buffer is filled until its logits are taken, on `computing`
 
     def record(self, forward: Forward, tokens: int, longest: int) -> None:
-        """Makes the graphs, for batches of up to so many tokens; without them where it cannot be."""
+        """Makes the graphs, for batches of up to so many tokens; without them where the device has no memory left."""
         pool = cuda.graph_pool_handle()  # one for all: they never run at once
         try:
             self.graphs = [self._recorded(forward, room, pool) for room in rooms(tokens, longest)]
-        except RuntimeError as error:  # out of memory, or a build whose kernels cannot be recorded; no text was in them
+        except torch.cuda.OutOfMemoryError as error:
             log.warning("passes of %d tokens cannot be recorded (%s): they are launched kernel by kernel", tokens, error)
 
     @torch.inference_mode()
@@ -87,14 +87,13 @@ class Cuda:
         graph = None if typed else next((graph for graph in self.graphs if graph.room.holds(room)), None)
         staged = stage(rows, typed=typed, room=room if graph is None else graph.room)
         with torch.cuda.stream(self.inward):
-            moved = staged.buffer.pin_memory().to(
-                self.device, non_blocking=True
-            )  # torch keeps a pinned buffer until its copy is done
+            # torch keeps what is pinned until its copy is done
+            moved = staged.buffer.pin_memory().to(self.device, non_blocking=True)
         with self._alone, torch.cuda.stream(self.computing):
             self.computing.wait_stream(self.inward)
+            moved.record_stream(self.computing)
             logits = forward(staged.unstage(moved)) if graph is None else graph.run(moved)
             logits = logits[: len(rows)].to(torch.float32, copy=True)
-            moved.record_stream(self.computing)
             self.outward.wait_stream(self.computing)
         landed = torch.empty(logits.shape, pin_memory=True)
         with torch.cuda.stream(self.outward):

@@ -146,10 +146,10 @@ class Packed:
 
     def warm_up(self, tokens: int, longest: int) -> None:
         """Loads the kernels and takes the memory that batches of up to `tokens` tokens need; a row has at most `longest`."""
+        if self.cuda is not None:
+            self.cuda.record(self.forward, tokens, longest)  # first: it gives back what lies free
         for length in sorted({1, min(32, longest), longest}):
             self.submit([blank(length)] * max(1, tokens // length)).wait()
-        if self.cuda is not None:
-            self.cuda.record(self.forward, tokens, longest)
 
     def _embed(self, batch: Batch) -> Tensor:
         embeddings, positions = self.parts.embeddings, batch.positions

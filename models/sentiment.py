@@ -41,7 +41,7 @@ def decide(probabilities: Sequence[float], truncated: bool = False, least: float
 
 def shares(logits: Sequence[float], classes: Sequence[int], temperature: float = 1.0) -> list[float]:
     """The probabilities of LABELS: softmax over the logits, added up by what each class counts towards, an index into LABELS.
-    NaN where a logit is not finite."""
+    NaN where a logit is NaN or infinite (less than that: its share is 0)."""
     most = max(logits)
     weights = [math.exp((logit - most) / temperature) for logit in logits]
     total, found = sum(weights), [0.0] * len(LABELS)

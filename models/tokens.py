@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 Row = Mapping[str, Sequence[int]]
-"""One tokenized text: input_ids and, unless they are all 0, token_type_ids, equally long. Every token is attended to."""
+"""One tokenized text: input_ids and perhaps token_type_ids, equally long. Every token is attended to."""
 
 PROBES = ("", "a", "Not <pad> [SEP] AGAIN?\n  안녕하세요 …", "she waited for an hour or 2 " * 3)
 SHORT = 8  # tokens to which the longest probe is cut, to see how
@@ -32,8 +32,16 @@ class Direct:
         return ids[: limit - self.closing] + ids[len(ids) - self.closing :]
 
 
-def direct(tokenizer: Any) -> Direct | None:
-    """None where that does not make the ids of this tokenizer of transformers, or where the ids are not all there is."""
+def direct(tokenizer: Any, untyped: bool = True) -> Direct | None:
+    """None where that does not make the ids of this tokenizer of transformers, or where the ids are not all there is: its token
+    types may be left out where they are all 0 and, to the model, `untyped` is the same."""
+    try:
+        return _tried(tokenizer, untyped)
+    except Exception:  # what the library raises has no type of its own: an own part that cannot be copied, a missing [UNK]
+        return None
+
+
+def _tried(tokenizer: Any, untyped: bool) -> Direct | None:
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
     if not hasattr(backend, "encode_batch_fast"):
         return None
@@ -43,18 +51,20 @@ def direct(tokenizer: Any) -> Direct | None:
     own.no_truncation()
     own.encode_special_tokens = backend.encode_special_tokens
     asked = own.encode_batch_fast(PROBES)
-    mask = asked[1].special_tokens_mask
-    made = Direct(own, mask[::-1].index(0) if 0 in mask else 0, tokenizer.pad_token_id)
+    mask, types = asked[-1].special_tokens_mask, expected.get("token_type_ids", [])
+    if 0 not in mask or len(mask) <= SHORT or any(map(any, types)) or (types and not untyped):
+        return None
+    made = Direct(own, mask[::-1].index(0), tokenizer.pad_token_id)
     same = [found.ids for found in asked] == expected["input_ids"] and made.cut(asked[-1].ids, SHORT) == short
-    typed = any(map(any, expected.get("token_type_ids", [])))
-    return made if same and not typed else None
+    return made if same else None
 
 
 class Tokens:
-    """A tokenizer of transformers, for texts of at most `limit` tokens. Not to be asked by two threads at once."""
+    """A tokenizer of transformers, for texts of at most `limit` tokens. Not to be asked by two threads at once. `untyped`: see
+    direct."""
 
-    def __init__(self, tokenizer: Any, limit: int) -> None:
-        self.tokenizer, self.limit, self.direct = tokenizer, limit, direct(tokenizer)
+    def __init__(self, tokenizer: Any, limit: int, untyped: bool = True) -> None:
+        self.tokenizer, self.limit, self.direct = tokenizer, limit, direct(tokenizer, untyped)
 
     def rows(self, texts: Sequence[str]) -> tuple[list[Row], list[bool]]:
         """A row of at most `limit` tokens for each text, and which of the texts had more. No row is empty."""

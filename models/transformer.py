@@ -111,7 +111,7 @@ class Transformer:
     @staticmethod
     def wait(logits: torch.Tensor | Pending) -> torch.Tensor:
         """Until they are there."""
-        return logits.wait() if isinstance(logits, Pending) else logits
+        return logits.wait() if isinstance(logits, Pending) else logits.cpu()
 
     def decode(self, logits: torch.Tensor | Pending, truncated: Sequence[bool]) -> list[Sentiment]:
         """A sentiment a row. No torch: each of its calls lets another thread have the interpreter, and waits to get it back."""
@@ -142,7 +142,8 @@ def load(
     folder, revision = locate(name)
     tokenizer, model = read(folder, PRECISIONS[precision])
     model, limit = model.to(target).eval(), position_limit(model, tokenizer)
-    tokens = Tokens(tokenizer, limit)
+    # where a model has this table, no token types are the same as zeros; GPT-2, say, takes them for words
+    tokens = Tokens(tokenizer, limit, untyped=any(name.endswith("token_type_embeddings") for name, _ in model.named_modules()))
     seen = [str(model.config.id2label.get(index)) for index in range(model.config.num_labels)]
     return Transformer(
         name=folder.name if Path(name).expanduser().is_dir() else str(name),

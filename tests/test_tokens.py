@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -19,12 +19,14 @@ SAID = ["thank you so much", "nobody came and I waited all day!", "환불이 아
 MARKS = ["<s>", "</s>", "<pad>", "<unk>"]
 
 
-def trained(kind: Any, trainer: Any, before: Any, normalizer: Any = None, frame: str = "<s> $A </s>") -> Any:
+def trained(
+    kind: Any, trainer: Any, before: Any, normalizer: Any = None, frame: str = "<s> $A </s>", said: Sequence[str] = SAID
+) -> Any:
     tokenizer = Tokenizer(kind)
     tokenizer.pre_tokenizer = before
     if normalizer is not None:
         tokenizer.normalizer = normalizer
-    tokenizer.train_from_iterator(SAID * 3, trainer)
+    tokenizer.train_from_iterator([*said] * 3, trainer)
     marks = [(mark, tokenizer.token_to_id(mark)) for mark in MARKS[:2]]
     tokenizer.post_processor = processors.TemplateProcessing(single=frame, special_tokens=marks)
     return FastTokenizer(tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>")
@@ -36,9 +38,12 @@ def word_piece(frame: str = "<s> $A </s>") -> Any:
     return trained(kind, trainer, pre_tokenizers.BertPreTokenizer(), normalizers.BertNormalizer(lowercase=True), frame)
 
 
-def byte_pairs() -> Any:
+def byte_pairs(initial_alphabet: bool = True) -> Any:
+    """Without the alphabet of all bytes it makes nothing of what it has not seen, which is all but Korean."""
+    before = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=MARKS, show_progress=False)
-    made = trained(kinds.BPE(), trainer, pre_tokenizers.ByteLevel(add_prefix_space=False))
+    said = SAID if initial_alphabet else [text for text in SAID if not text.isascii() and "é" not in text]
+    made = trained(kinds.BPE(), trainer, before if initial_alphabet else pre_tokenizers.Whitespace(), said=said)
     made.backend_tokenizer.decoder = decoders.ByteLevel()
     return made
 
@@ -113,6 +118,34 @@ def test_token_types_are_kept_where_they_say_something() -> None:
     assert ours.direct is None
     assert [(row["token_type_ids"][0], set(row["token_type_ids"][1:])) for row in rows] == [(2, {0}), (2, {0})]
     assert truncated == [False, True]
+
+
+def test_token_types_of_zeros_are_kept_where_the_model_would_miss_them() -> None:
+    made = word_piece()
+    made.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    rows, _ = Tokens(made, LIMIT, untyped=False).rows(["thank you"])
+    assert set(rows[0]["token_type_ids"]) == {0}
+    assert Tokens(word_piece(), LIMIT, untyped=False).direct is not None  # it makes none
+
+
+def test_a_tokenizer_that_finds_too_little_in_the_probes_to_show_how_it_cuts_is_left_to_transformers() -> None:
+    made = byte_pairs(initial_alphabet=False)
+    texts = ["환불이 아직도 안 들어왔어요 환불이 아직도"]
+    ours = Tokens(made, LIMIT)
+    assert ours.direct is None
+    assert list(ours.rows(texts)[0][0]["input_ids"]) == made(texts[0], truncation=True, max_length=LIMIT)["input_ids"]
+
+
+def test_one_that_the_library_fails_on_is_left_to_transformers() -> None:
+    class Own:
+        def pre_tokenize(self, text: Any) -> None:
+            text.split(lambda _, piece: [piece])
+
+    made = word_piece()
+    made.backend_tokenizer.pre_tokenizer = pre_tokenizers.PreTokenizer.custom(Own())
+    ours = Tokens(made, LIMIT)
+    assert ours.direct is None
+    assert list(ours.rows(["thank"])[0][0]["input_ids"]) == made("thank")["input_ids"]
 
 
 def test_token_types_that_say_nothing_are_left_out_of_long_texts_too() -> None:

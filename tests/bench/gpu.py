@@ -137,7 +137,7 @@ def made(folder: Path, device: torch.device, layers: int, width: int, train_s: f
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-    tell(f"  trained for {step} steps of {BATCH}, loss {loss.item():.2f}")
+    tell(f"  trained for {step} steps of {BATCH}")
     model.eval().cpu().save_pretrained(folder)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copyfile(BUILT_IN / name, folder / name)
@@ -164,7 +164,7 @@ def forward(scorer: Transformer, rows: Sequence[Row], asked: Asked) -> dict[str,
     """The pass alone, launched kernel by kernel, over as many of the rows, again and again, as the budget has room for."""
     assert scorer.packed is not None, "its rows are padded: see the log"
     batch, tokens, at = list[Row](), 0, 0
-    while tokens + scorer.length(rows[at % len(rows)]) <= scorer.budget:
+    while not batch or tokens + scorer.length(rows[at % len(rows)]) <= scorer.budget:
         batch.append(rows[at % len(rows)])
         tokens += scorer.length(batch[-1])
         at += 1
