@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -24,7 +24,7 @@ class Listening(LexiconScorer):
 
     def score(self, texts: Sequence[str]) -> list[Sentiment]:
         self.asked.append(list(texts))
-        return [replace(s, truncated="long" in text) for s, text in zip(super().score(texts), texts, strict=True)]
+        return [s._replace(truncated="long" in text) for s, text in zip(super().score(texts), texts, strict=True)]
 
 
 def record(offset: int, value: bytes | None = None, **message: Any) -> Record:
