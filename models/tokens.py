@@ -43,7 +43,7 @@ def direct(tokenizer: Any, untyped: bool = True) -> Direct | None:
 
 def _tried(tokenizer: Any, untyped: bool) -> Direct | None:
     backend: Any = getattr(tokenizer, "backend_tokenizer", None)
-    if not hasattr(backend, "encode_batch_fast"):
+    if not hasattr(backend, "encode_batch_fast") or tokenizer.truncation_side != "right":
         return None
     expected = tokenizer(list(PROBES), verbose=False)  # it leaves the backend without truncation and padding
     short = tokenizer(PROBES[-1], truncation=True, max_length=SHORT, verbose=False)["input_ids"]
